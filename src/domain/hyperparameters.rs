@@ -1,0 +1,365 @@
+//! Training settings: as a client writes them (`"auto"` or a value), and as they are used (every one filled in).
+
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::{Clip, Mix, ObjectiveSpec, PairLoss, Problems, Weighting};
+
+/// A setting that is either left to us (`"auto"`) or given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Auto<T> {
+    /// Our documented default.
+    Auto(AutoWord),
+    /// As given.
+    Value(T),
+}
+
+/// The word `"auto"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoWord {
+    /// Left to us.
+    #[default]
+    Auto,
+}
+
+impl<T> Auto<T> {
+    /// The given value, or `default`.
+    pub fn or(self, default: T) -> T {
+        self.given().unwrap_or(default)
+    }
+
+    /// The given value.
+    pub fn given(self) -> Option<T> {
+        match self {
+            Self::Auto(_) => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+impl<T> Default for Auto<T> {
+    fn default() -> Self {
+        Self::Auto(AutoWord::Auto)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Auto<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Through a JSON value, so that the error speaks of the expected type and not of "untagged enum".
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if value == "auto" || value.is_null() {
+            return Ok(Self::default());
+        }
+        T::deserialize(value).map(Self::Value).map_err(|e| serde::de::Error::custom(format!("{e}, or \"auto\"")))
+    }
+}
+
+/// Learning rate over the steps, after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LrSchedule {
+    /// Half a cosine, from the peak to zero.
+    #[default]
+    Cosine,
+    /// A straight line, from the peak to zero.
+    Linear,
+    /// The peak.
+    Constant,
+}
+
+/// What happens to a pair that is longer than `max_length` tokens on either side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncation {
+    /// The prompt loses tokens from its left; completions stay whole; a pair whose completion alone is too long is dropped.
+    #[default]
+    TruncatePromptLeft,
+    /// The pair is left out.
+    Drop,
+    /// The job fails before training and names the pairs.
+    Error,
+}
+
+/// A linear layer that LoRA can be attached to (PEFT's names).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are the layers' own")]
+pub enum TargetModule {
+    QProj,
+    KProj,
+    VProj,
+    OProj,
+    GateProj,
+    UpProj,
+    DownProj,
+}
+
+impl TargetModule {
+    /// All seven, in the order of a block's forward pass.
+    pub const ALL: [Self; 7] =
+        [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
+
+    /// The layer's name in a checkpoint.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QProj => "q_proj",
+            Self::KProj => "k_proj",
+            Self::VProj => "v_proj",
+            Self::OProj => "o_proj",
+            Self::GateProj => "gate_proj",
+            Self::UpProj => "up_proj",
+            Self::DownProj => "down_proj",
+        }
+    }
+}
+
+/// LoRA (arXiv 2106.09685) with PEFT's semantics: y = Wx + (alpha/rank)·B·A·dropout(x).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Lora {
+    /// Rank r of the update.
+    pub rank: usize,
+    /// Scale: the update is multiplied by alpha/rank.
+    pub alpha: f64,
+    /// Probability that an input of A is dropped while training.
+    pub dropout: f64,
+    /// The layers it is attached to.
+    pub target_modules: Vec<TargetModule>,
+}
+
+/// [`Lora`] as a client writes it: what is left out gets its default.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are those of `Lora`")]
+pub struct LoraRequest {
+    #[serde(default)]
+    pub rank: Auto<usize>,
+    #[serde(default)]
+    pub alpha: Auto<f64>,
+    #[serde(default)]
+    pub dropout: Auto<f64>,
+    #[serde(default)]
+    pub target_modules: Auto<Vec<TargetModule>>,
+}
+
+/// Training settings as a client writes them; each is `"auto"` (our default, see [`Hyperparameters`]) or a value.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the fields are those of `Hyperparameters`")]
+pub struct HyperparametersRequest {
+    pub beta: Auto<f64>,
+    pub epsilon: Auto<f64>,
+    pub clip: Auto<Clip>,
+    pub weighting: Auto<Weighting>,
+    pub mix: Auto<Mix>,
+    pub loss: Auto<PairLoss>,
+    pub learning_rate: Auto<f64>,
+    /// OpenAI's name: a factor on our default learning rate.
+    pub learning_rate_multiplier: Auto<f64>,
+    pub lr_schedule: Auto<LrSchedule>,
+    pub warmup_ratio: Auto<f64>,
+    pub weight_decay: Auto<f64>,
+    pub adam_beta1: Auto<f64>,
+    pub adam_beta2: Auto<f64>,
+    pub adam_epsilon: Auto<f64>,
+    pub max_grad_norm: Auto<f64>,
+    pub n_epochs: Auto<u32>,
+    pub batch_size: Auto<usize>,
+    pub micro_batch_tokens: Auto<usize>,
+    pub max_length: Auto<usize>,
+    pub truncation: Auto<Truncation>,
+    /// Absent or `"auto"`: LoRA with our defaults. `null`: full fine-tuning.
+    #[serde(deserialize_with = "lora_or_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<LoraRequest>)]
+    pub lora: Option<Option<LoraRequest>>,
+    pub eval_every_n_steps: Auto<u64>,
+    pub checkpoint_every_n_steps: Auto<u64>,
+}
+
+/// Tells `null` (full fine-tuning) from an absent field (LoRA by default).
+fn lora_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<LoraRequest>>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    if value.is_null() {
+        return Ok(Some(None));
+    }
+    let request = Auto::<LoraRequest>::deserialize(value).map_err(serde::de::Error::custom)?;
+    Ok(Some(Some(request.or(LoraRequest::default()))))
+}
+
+/// Training settings as they are used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Hyperparameters {
+    /// β, ε, mix, clip, weighting and loss.
+    #[serde(flatten)]
+    pub objective: ObjectiveSpec,
+    /// Peak learning rate. Default 1e-4 with LoRA, 1e-6 for full fine-tuning.
+    pub learning_rate: f64,
+    /// Learning rate over the steps.
+    pub lr_schedule: LrSchedule,
+    /// Share of the steps over which the learning rate rises from zero. Default 0.1.
+    pub warmup_ratio: f64,
+    /// Decoupled weight decay of `AdamW` on matrices. Default 0.
+    pub weight_decay: f64,
+    /// `AdamW`'s β1. Default 0.9.
+    pub adam_beta1: f64,
+    /// `AdamW`'s β2. Default 0.999.
+    pub adam_beta2: f64,
+    /// `AdamW`'s ε. Default 1e-8.
+    pub adam_epsilon: f64,
+    /// Gradients are scaled down to this global L2 norm. Default 1.
+    pub max_grad_norm: f64,
+    /// Passes over the data. Default 1.
+    pub n_epochs: u32,
+    /// Pairs per optimizer step. Default 8.
+    pub batch_size: usize,
+    /// Tokens computed at once: a batch is cut into micro-batches of at most this many (a single longer pair stands alone)
+    /// and their gradients are added up, so the result does not depend on it but for rounding. Default 2048.
+    pub micro_batch_tokens: usize,
+    /// Longest prompt and completion together, in tokens of the policy. Default 1024.
+    pub max_length: usize,
+    /// What happens to longer pairs.
+    pub truncation: Truncation,
+    /// LoRA, or null for full fine-tuning.
+    pub lora: Option<Lora>,
+    /// The validation set is evaluated every so many steps, besides before and after. Default: a quarter of the steps.
+    pub eval_every_n_steps: Option<u64>,
+    /// A checkpoint is written every so many steps, besides at the end. Default: a quarter of the steps.
+    pub checkpoint_every_n_steps: Option<u64>,
+}
+
+impl Hyperparameters {
+    /// Fills in the defaults and checks every value; problems are pointed at below `pointer`.
+    ///
+    /// The result is only meaningful where no problem was added.
+    pub fn resolve(request: &HyperparametersRequest, pointer: &str, problems: &mut Problems) -> Self {
+        let lora = match &request.lora {
+            Some(None) => None,
+            Some(Some(lora)) => Some(resolve_lora(lora)),
+            None => Some(resolve_lora(&LoraRequest::default())),
+        };
+        let default_learning_rate = if lora.is_some() { 1e-4 } else { 1e-6 };
+        if let (Auto::Value(_), Auto::Value(_)) = (request.learning_rate, request.learning_rate_multiplier) {
+            problems.at(
+                format!("{pointer}/learning_rate_multiplier"),
+                "conflicting_fields",
+                "give learning_rate or learning_rate_multiplier, not both",
+            );
+        }
+        let learning_rate = request.learning_rate.or(default_learning_rate * request.learning_rate_multiplier.or(1.0));
+        let settings = Self {
+            objective: ObjectiveSpec {
+                beta: request.beta.or(0.1),
+                epsilon: request.epsilon.or(0.1),
+                clip: request.clip.or(Clip::default()),
+                weighting: request.weighting.or(Weighting::default()),
+                mix: request.mix.or(Mix::default()),
+                loss: request.loss.or(PairLoss::default()),
+            },
+            learning_rate,
+            lr_schedule: request.lr_schedule.or(LrSchedule::default()),
+            warmup_ratio: request.warmup_ratio.or(0.1),
+            weight_decay: request.weight_decay.or(0.0),
+            adam_beta1: request.adam_beta1.or(0.9),
+            adam_beta2: request.adam_beta2.or(0.999),
+            adam_epsilon: request.adam_epsilon.or(1e-8),
+            max_grad_norm: request.max_grad_norm.or(1.0),
+            n_epochs: request.n_epochs.or(1),
+            batch_size: request.batch_size.or(8),
+            micro_batch_tokens: request.micro_batch_tokens.or(2048),
+            max_length: request.max_length.or(1024),
+            truncation: request.truncation.or(Truncation::default()),
+            lora,
+            eval_every_n_steps: request.eval_every_n_steps.given(),
+            checkpoint_every_n_steps: request.checkpoint_every_n_steps.given(),
+        };
+        settings.validate(pointer, problems);
+        settings
+    }
+
+    /// Adds a problem for every value that is out of its range.
+    fn validate(&self, pointer: &str, problems: &mut Problems) {
+        let mut check = |field: &str, ok: bool, expected: &str| {
+            if !ok {
+                problems.at(format!("{pointer}/{field}"), "out_of_range", format!("{field} must be {expected}"));
+            }
+        };
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        check("beta", positive(self.objective.beta) && self.objective.beta <= 100.0, "above 0 and at most 100");
+        check("epsilon", (0.0..1.0).contains(&self.objective.epsilon), "at least 0 and below 1");
+        check("learning_rate", positive(self.learning_rate) && self.learning_rate <= 1.0, "above 0 and at most 1");
+        check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "between 0 and 1");
+        check("weight_decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1");
+        check("adam_beta1", (0.0..1.0).contains(&self.adam_beta1), "at least 0 and below 1");
+        check("adam_beta2", (0.0..1.0).contains(&self.adam_beta2), "at least 0 and below 1");
+        check("adam_epsilon", positive(self.adam_epsilon) && self.adam_epsilon <= 1.0, "above 0 and at most 1");
+        check("max_grad_norm", positive(self.max_grad_norm), "above 0");
+        check("n_epochs", (1..=1000).contains(&self.n_epochs), "between 1 and 1000");
+        check("batch_size", (1..=4096).contains(&self.batch_size), "between 1 and 4096");
+        check("micro_batch_tokens", (16..=1 << 20).contains(&self.micro_batch_tokens), "between 16 and 1048576");
+        check("max_length", (2..=1 << 20).contains(&self.max_length), "between 2 and 1048576");
+        check("eval_every_n_steps", self.eval_every_n_steps != Some(0), "at least 1, or \"auto\"");
+        check("checkpoint_every_n_steps", self.checkpoint_every_n_steps != Some(0), "at least 1, or \"auto\"");
+        if let Some(lora) = &self.lora {
+            check("lora/rank", (1..=1024).contains(&lora.rank), "between 1 and 1024");
+            check("lora/alpha", positive(lora.alpha), "above 0");
+            check("lora/dropout", (0.0..1.0).contains(&lora.dropout), "at least 0 and below 1");
+            let distinct: std::collections::BTreeSet<_> = lora.target_modules.iter().collect();
+            let ok = !distinct.is_empty() && distinct.len() == lora.target_modules.len();
+            check("lora/target_modules", ok, "a list of at least one layer, none of them twice");
+        }
+    }
+}
+
+fn resolve_lora(request: &LoraRequest) -> Lora {
+    let rank = request.rank.or(8);
+    Lora {
+        rank,
+        alpha: request.alpha.or(2.0 * rank as f64),
+        dropout: request.dropout.or(0.0),
+        target_modules: request.target_modules.clone().or(vec![TargetModule::QProj, TargetModule::VProj]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resolve(body: serde_json::Value) -> (Hyperparameters, Vec<String>) {
+        let request = serde_json::from_value(body).expect("well formed");
+        let mut problems = Problems::default();
+        let settings = Hyperparameters::resolve(&request, "/h", &mut problems);
+        (settings, problems.first.into_iter().filter_map(|p| p.pointer).collect())
+    }
+
+    #[test]
+    fn auto_and_absent_give_the_documented_defaults() {
+        let (absent, problems) = resolve(json!({}));
+        assert!(problems.is_empty());
+        assert_eq!(absent, resolve(json!({"beta": "auto", "lora": "auto", "learning_rate": null})).0);
+        assert_eq!(absent.learning_rate, 1e-4);
+        assert_eq!(absent.lora.map(|l| (l.rank, l.alpha)), Some((8, 16.0)));
+    }
+
+    #[test]
+    fn a_null_lora_means_full_fine_tuning() {
+        let (full, _) = resolve(json!({"lora": null}));
+        assert!(full.lora.is_none());
+        assert_eq!(full.learning_rate, 1e-6);
+    }
+
+    #[test]
+    fn every_value_out_of_range_is_pointed_at() {
+        let (_, pointers) = resolve(json!({"beta": -1, "n_epochs": 0, "lora": {"rank": 0, "target_modules": []}}));
+        assert_eq!(pointers, ["/h/beta", "/h/n_epochs", "/h/lora/rank", "/h/lora/alpha", "/h/lora/target_modules"]);
+    }
+
+    #[test]
+    fn an_unknown_field_or_type_is_refused_in_words() {
+        let error = |body| serde_json::from_value::<HyperparametersRequest>(body).expect_err("refused").to_string();
+        assert!(error(json!({"betta": 1})).contains("betta"));
+        assert!(error(json!({"beta": "high"})).contains("or \"auto\""));
+    }
+}

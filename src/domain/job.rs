@@ -1,0 +1,396 @@
+//! A job: what a client asked for, as written and as accepted, and its status.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Failure, FileId, Hyperparameters, HyperparametersRequest, JobId, ModelId, Problems, Reference, ReferenceListId,
+    RunId, Weighting, validate_references,
+};
+
+/// `POST /v1/fine_tuning/jobs`, as a client writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobRequest {
+    /// The model to start from.
+    pub model: ModelId,
+    /// The preference pairs to train on.
+    pub training_file: FileId,
+    /// Held-out pairs, evaluated before, during and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_file: Option<FileId>,
+    /// Seed of everything random; made up and returned when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// Part of the tuned model's name, at most 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// Up to 16 texts of the client's own; keys up to 64 characters, values up to 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// What to optimise.
+    pub method: MethodRequest,
+}
+
+/// The method part of a job's body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MethodRequest {
+    /// Which method.
+    #[serde(rename = "type")]
+    pub kind: MethodKind,
+    /// Settings of `dpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoRequest>,
+    /// Settings of `mrpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mrpo: Option<MrpoRequest>,
+}
+
+/// A method this server trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodKind {
+    /// Direct Preference Optimization against the policy's own start (arXiv 2305.18290).
+    Dpo,
+    /// Multi-Reference Preference Optimization (arXiv 2405.16388).
+    Mrpo,
+}
+
+/// Settings of `dpo`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DpoRequest {
+    /// Settings; every one may be left out.
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// Settings of `mrpo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MrpoRequest {
+    /// The id of a reference list, or the references themselves. The policy's own start is always reference 0.
+    pub references: ReferencesRequest,
+    /// Settings; every one may be left out.
+    #[serde(default)]
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// References by the id of their list, or as a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected the id of a reference list (reflist-...) or a list of {\"model\", \"weight\"?}"
+)]
+pub enum ReferencesRequest {
+    /// A stored list.
+    List(ReferenceListId),
+    /// The references themselves.
+    Inline(Vec<Reference>),
+}
+
+/// A job as accepted: everything filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobSpec {
+    /// The model to start from.
+    pub model: ModelId,
+    /// The preference pairs to train on.
+    pub training_file: FileId,
+    /// Held-out pairs.
+    pub validation_file: Option<FileId>,
+    /// Seed of everything random.
+    pub seed: u32,
+    /// Part of the tuned model's name.
+    pub suffix: Option<String>,
+    /// The client's own texts.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Which method.
+    pub method: MethodKind,
+    /// The list the references were taken from, if they were.
+    pub reference_list: Option<ReferenceListId>,
+    /// The references; number 0 is `model` itself.
+    pub references: Vec<Reference>,
+    /// All settings.
+    pub hyperparameters: Hyperparameters,
+}
+
+impl JobSpec {
+    /// Fills in the defaults and checks everything that can be checked without looking anything up.
+    ///
+    /// `listed` is the content of the reference list that the request names, `seed` the one to use where none is given.
+    /// The result is only meaningful where no problem was added.
+    pub fn resolve(request: &JobRequest, listed: Option<&[Reference]>, seed: u32, problems: &mut Problems) -> Self {
+        check_texts(request, problems);
+        let seed = match request.seed {
+            None => seed,
+            Some(given) => u32::try_from(given).ok().filter(|s| i32::try_from(*s).is_ok()).unwrap_or_else(|| {
+                problems.at("/seed", "out_of_range", "a seed is between 0 and 2147483647");
+                0
+            }),
+        };
+        let method = &request.method;
+        if method.kind == MethodKind::Dpo && method.mrpo.is_some() {
+            problems.at("/method/mrpo", "conflicting_fields", "the type is dpo: give its settings under method.dpo");
+        }
+        if method.kind == MethodKind::Mrpo && method.dpo.is_some() {
+            problems.at("/method/dpo", "conflicting_fields", "the type is mrpo: give its settings under method.mrpo");
+        }
+        let (hyperparameters, reference_list, extra) = match (method.kind, &method.mrpo) {
+            (MethodKind::Dpo, _) => (method.dpo.clone().unwrap_or_default().hyperparameters, None, Vec::new()),
+            (MethodKind::Mrpo, None) => {
+                problems.at("/method/mrpo", "missing_field", "mrpo needs method.mrpo.references");
+                (HyperparametersRequest::default(), None, Vec::new())
+            }
+            (MethodKind::Mrpo, Some(mrpo)) => match &mrpo.references {
+                ReferencesRequest::Inline(references) => {
+                    validate_references(references, "/method/mrpo/references", problems);
+                    (mrpo.hyperparameters.clone(), None, references.clone())
+                }
+                ReferencesRequest::List(id) => {
+                    (mrpo.hyperparameters.clone(), Some(id.clone()), listed.unwrap_or_default().to_vec())
+                }
+            },
+        };
+        let section = if method.kind == MethodKind::Dpo { "dpo" } else { "mrpo" };
+        let hyperparameters =
+            Hyperparameters::resolve(&hyperparameters, &format!("/method/{section}/hyperparameters"), problems);
+        let references = with_base(&request.model, extra);
+        let weighted = references.iter().any(|r| r.weight.is_some());
+        if hyperparameters.objective.weighting == Weighting::Fixed && method.kind == MethodKind::Mrpo && !weighted {
+            problems.at(
+                "/method/mrpo/references",
+                "missing_weights",
+                "weighting is fixed: give each reference a weight",
+            );
+        }
+        Self {
+            model: request.model.clone(),
+            training_file: request.training_file.clone(),
+            validation_file: request.validation_file.clone(),
+            seed,
+            suffix: request.suffix.clone(),
+            metadata: request.metadata.clone(),
+            method: method.kind,
+            reference_list,
+            references,
+            hyperparameters,
+        }
+    }
+}
+
+/// Puts the base in front; where it stands in the list it moves there with its weight, else its weight is 0 of those given.
+fn with_base(base: &ModelId, mut extra: Vec<Reference>) -> Vec<Reference> {
+    let weighted = extra.iter().any(|r| r.weight.is_some());
+    let first = match extra.iter().position(|r| r.model == *base) {
+        Some(i) => extra.remove(i),
+        None => Reference { model: base.clone(), weight: weighted.then_some(0.0) },
+    };
+    extra.insert(0, first);
+    extra
+}
+
+fn check_texts(request: &JobRequest, problems: &mut Problems) {
+    if let Some(suffix) = &request.suffix
+        && !(1..=64).contains(&suffix.chars().count())
+    {
+        problems.at("/suffix", "out_of_range", "a suffix has 1 to 64 characters");
+    }
+    let Some(metadata) = &request.metadata else { return };
+    if metadata.len() > 16 {
+        problems.at("/metadata", "too_many", format!("at most 16 entries, got {}", metadata.len()));
+    }
+    for (key, value) in metadata {
+        if key.chars().count() > 64 || value.chars().count() > 512 {
+            let key: String = key.chars().take(64).collect();
+            problems.at(format!("/metadata/{key}"), "too_long", "a key has at most 64 characters, a value at most 512");
+        }
+    }
+}
+
+/// Where a job stands (OpenAI's words).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Its files or models are still being checked.
+    ValidatingFiles,
+    /// Waits for a device.
+    Queued,
+    /// A process works on it.
+    Running,
+    /// Waits for its user.
+    Paused,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+    /// Ended by its user.
+    Cancelled,
+}
+
+/// A change of status that the table does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a job that is {from} cannot become {to}")]
+pub struct IllegalTransition {
+    /// The status it has.
+    pub from: JobStatus,
+    /// The status it was to get.
+    pub to: JobStatus,
+}
+
+impl JobStatus {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::ValidatingFiles,
+        Self::Queued,
+        Self::Running,
+        Self::Paused,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ValidatingFiles => "validating_files",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status a word stands for.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+
+    /// Whether nothing changes any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// The table of legal changes: the only place that knows it.
+    pub fn can_become(self, to: Self) -> bool {
+        match self {
+            Self::ValidatingFiles => matches!(to, Self::Queued | Self::Paused | Self::Failed | Self::Cancelled),
+            Self::Queued => matches!(to, Self::Running | Self::Paused | Self::Failed | Self::Cancelled),
+            // Back to queued: its process died and it waits to be started again from its newest checkpoint.
+            Self::Running => {
+                matches!(to, Self::Queued | Self::Paused | Self::Succeeded | Self::Failed | Self::Cancelled)
+            }
+            Self::Paused => matches!(to, Self::Queued | Self::Cancelled),
+            Self::Succeeded | Self::Failed | Self::Cancelled => false,
+        }
+    }
+
+    /// The statuses from which `to` may be reached.
+    pub fn sources_of(to: Self) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |from| from.can_become(to))
+    }
+}
+
+impl std::fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Metrics of the validation set at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Evaluation {
+    /// Steps done.
+    pub step: u64,
+    /// Name to value.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// The validation set before the first step and after the last.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct EvaluationPair {
+    /// Before the first step.
+    pub before: Option<Evaluation>,
+    /// After the last step.
+    pub after: Option<Evaluation>,
+}
+
+/// A job as the service knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What was asked for, everything filled in.
+    pub spec: JobSpec,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// The directory its processes work in, once there was one.
+    pub run_id: Option<RunId>,
+    /// How often a process was started for it.
+    pub n_attempts: u32,
+    /// The model it made.
+    pub fine_tuned_model: Option<ModelId>,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// Tokens trained on.
+    pub n_trained_tokens: Option<u64>,
+    /// The validation set before and after.
+    pub evaluation: EvaluationPair,
+    /// Optimizer steps done and in all, once known.
+    pub progress: Option<(u64, u64)>,
+    /// When it will be done, as far as one can tell: Unix time in seconds.
+    pub estimated_finish: Option<i64>,
+    /// Unix time in seconds.
+    pub created_at: i64,
+    /// When a process was first started for it.
+    pub started_at: Option<i64>,
+    /// When it got its final status.
+    pub finished_at: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resolve(method: serde_json::Value) -> (JobSpec, Vec<String>) {
+        let body = json!({"model": "smol", "training_file": FileId::new(), "method": method, "seed": 7});
+        let request: JobRequest = serde_json::from_value(body).expect("well formed");
+        let mut problems = Problems::default();
+        let spec = JobSpec::resolve(&request, None, 1, &mut problems);
+        (spec, problems.first.into_iter().map(|p| p.code).collect())
+    }
+
+    #[test]
+    fn the_base_is_always_reference_zero() {
+        let names = |s: &JobSpec| s.references.iter().map(|r| r.model.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&resolve(json!({"type": "dpo"})).0), ["smol"]);
+        let (spec, problems) = resolve(json!({"type": "mrpo", "mrpo": {"references": [{"model": "other"}]}}));
+        assert_eq!((names(&spec), problems.len()), (vec!["smol".into(), "other".into()], 0));
+        let listed = json!({"type": "mrpo", "mrpo": {"references":
+            [{"model": "other", "weight": 0.25}, {"model": "smol", "weight": 0.75}]}});
+        let (spec, _) = resolve(listed);
+        assert_eq!(spec.references.iter().map(|r| r.weight).collect::<Vec<_>>(), [Some(0.75), Some(0.25)]);
+    }
+
+    #[test]
+    fn settings_in_the_wrong_section_are_refused() {
+        assert_eq!(resolve(json!({"type": "mrpo"})).1, ["missing_field"]);
+        assert_eq!(resolve(json!({"type": "dpo", "mrpo": {"references": [{"model": "x"}]}})).1, ["conflicting_fields"]);
+        let fixed = json!({"type": "mrpo", "mrpo": {"references": [{"model": "x"}], "hyperparameters": {"weighting": "fixed"}}});
+        assert_eq!(resolve(fixed).1, ["missing_weights"]);
+    }
+
+    #[test]
+    fn a_final_status_stays() {
+        for from in JobStatus::ALL {
+            assert_eq!(JobStatus::parse(from.as_str()), Some(from));
+            assert!(!(from.is_final() && JobStatus::ALL.iter().any(|to| from.can_become(*to))));
+            assert!(!from.can_become(from));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
+
+mod event;
+mod failure;
+mod file;
+mod hyperparameters;
+mod ids;
+mod job;
+pub mod metric;
+mod model;
+mod objective;
+mod problem;
+mod reference_list;
+mod run_spec;
+
+pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
+pub use failure::{Failure, FailureCode};
+pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
+pub use hyperparameters::{
+    Auto, AutoWord, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, TargetModule, Truncation,
+};
+pub use ids::{CheckpointId, EventId, FileId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
+pub use job::{
+    DpoRequest, Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus, MethodKind,
+    MethodRequest, MrpoRequest, ReferencesRequest,
+};
+pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSource, ModelStatus, WeightsFormat};
+pub use objective::{Clip, Mix, ObjectiveSpec, PairLoss, Weighting};
+pub use problem::{Problem, Problems};
+pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
+pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};

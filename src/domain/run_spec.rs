@@ -1,0 +1,58 @@
+//! What one process is to do: `spec.json` of its run directory, complete in itself.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Hyperparameters, JobId, ModelId, ModelLocation, ModelSource};
+
+/// The work of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RunSpec {
+    /// Fine-tune a model.
+    Train(Box<TrainSpec>),
+    /// Fetch a model and find out what it is.
+    Register(RegisterSpec),
+}
+
+/// A model a run reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedReference {
+    /// Its name in metrics: the model's id.
+    pub model: ModelId,
+    /// Digest of its files as registered; checked against the files on resume.
+    pub digest: String,
+    /// Where its files lie.
+    pub location: ModelLocation,
+    /// Its weight under `weighting: fixed`.
+    pub weight: Option<f64>,
+}
+
+/// A fine-tuning run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    /// The job it is for.
+    pub job: JobId,
+    /// Seed of everything random.
+    pub seed: u32,
+    /// The references; number 0 is the base, the policy's own start, also under `dpo`.
+    pub references: Vec<ResolvedReference>,
+    /// The training pairs.
+    pub training_file: PathBuf,
+    /// The held-out pairs.
+    pub validation_file: Option<PathBuf>,
+    /// All settings.
+    pub hyperparameters: Hyperparameters,
+}
+
+/// A model registration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegisterSpec {
+    /// The name it will have.
+    pub model: ModelId,
+    /// Where it comes from.
+    pub source: ModelSource,
+    /// Directory for what is fetched (a `path:` source stays where it is).
+    pub store_dir: PathBuf,
+}

@@ -1,0 +1,281 @@
+//! The files of one run and their formats: the only thing the two halves of mrpo exchange.
+//!
+//! ```text
+//! spec.json               what to do; written once, before the first process
+//! run.lock                held (flock) by the process that works here: a free lock means nobody does
+//! events.jsonl            what the process says; only appended to, read from an offset
+//! scores.out.jsonl        reference log-probabilities computed so far; only appended to
+//! stderr.log              what the process printed
+//! checkpoints/step-000100 one complete checkpoint; `manifest.json` lists its files
+//! ```
+
+use std::{
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::domain::{EventRecord, RunSpec};
+
+/// A run's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+/// The lock of a run directory; free again when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: nix::fcntl::Flock<std::fs::File>,
+}
+
+/// One file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CheckpointFile {
+    /// Its name in the checkpoint's directory.
+    pub name: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// `manifest.json` of a checkpoint: written last, so a checkpoint with one is whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointManifest {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Its files, by name, the manifest itself left out.
+    pub files: Vec<CheckpointFile>,
+}
+
+/// An event as read back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadEvent {
+    /// Where its line begins: its identity.
+    pub offset: u64,
+    /// What it says.
+    pub record: EventRecord,
+}
+
+impl RunDir {
+    /// Name of a checkpoint's manifest.
+    pub const MANIFEST: &'static str = "manifest.json";
+
+    /// The run directory at `root`, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the directory and writes `spec.json`, whole or not at all.
+    pub fn create(&self, spec: &RunSpec) -> io::Result<()> {
+        fs::create_dir_all(self.checkpoints())?;
+        write_atomic(&self.root.join("spec.json"), &serde_json::to_vec_pretty(spec)?)
+    }
+
+    /// Reads `spec.json`.
+    pub fn spec(&self) -> io::Result<RunSpec> {
+        read_json(&self.root.join("spec.json"))
+    }
+
+    /// `events.jsonl`.
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events.jsonl")
+    }
+
+    /// `scores.out.jsonl`.
+    pub fn scores_out(&self) -> PathBuf {
+        self.root.join("scores.out.jsonl")
+    }
+
+    /// `stderr.log`.
+    pub fn stderr(&self) -> PathBuf {
+        self.root.join("stderr.log")
+    }
+
+    /// `checkpoints/`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// Directory name of the checkpoint at `step`.
+    pub fn checkpoint_name(step: u64) -> String {
+        format!("step-{step:06}")
+    }
+
+    /// Takes the lock, or tells that another process works here.
+    pub fn lock(&self) -> io::Result<Option<RunLock>> {
+        let file =
+            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.root.join("run.lock"))?;
+        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(RunLock { _file: file })),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+
+    /// Whether a process works here now.
+    pub fn is_live(&self) -> io::Result<bool> {
+        if !self.root.join("run.lock").exists() {
+            return Ok(false);
+        }
+        Ok(self.lock()?.is_none())
+    }
+
+    /// Every whole line of `events.jsonl` from `offset` on, at most `max_bytes` of them, and the offset to go on from.
+    ///
+    /// A line still being written (no newline yet) is left for the next call. A line that does not parse is an error:
+    /// events are never skipped.
+    pub fn read_events(&self, offset: u64, max_bytes: u64) -> io::Result<(Vec<ReadEvent>, u64)> {
+        let mut file = match std::fs::File::open(self.events()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), offset)),
+            other => other?,
+        };
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(max_bytes).read_to_end(&mut bytes)?;
+        let mut events = Vec::new();
+        let mut at = offset;
+        for line in bytes.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n")) {
+            let record = serde_json::from_slice(line).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{} at byte {at}: {e}", self.events().display()))
+            })?;
+            events.push(ReadEvent { offset: at, record });
+            at += line.len() as u64;
+        }
+        if events.is_empty() && bytes.len() as u64 == max_bytes {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: the line at byte {offset} is longer than {max_bytes} bytes", self.events().display()),
+            ));
+        }
+        Ok((events, at))
+    }
+
+    /// The complete checkpoints, oldest first: those under a final name and with a manifest.
+    pub fn list_checkpoints(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut found = Vec::new();
+        let entries = match std::fs::read_dir(self.checkpoints()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+            other => other?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let step = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step-")?.parse().ok());
+            if let Some(step) = step
+                && path.join(Self::MANIFEST).is_file()
+            {
+                found.push((step, path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// An append-only file of JSON lines that survives being killed in the middle of a line.
+#[derive(Debug)]
+pub struct JsonLines {
+    file: std::fs::File,
+}
+
+impl JsonLines {
+    /// Opens for appending; a last line without its newline (a write that was cut off) is removed first.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut file = std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        let length = file.metadata()?.len();
+        let mut end = length;
+        let mut byte = [0];
+        while end > 0 {
+            file.seek(SeekFrom::Start(end - 1))?;
+            file.read_exact(&mut byte)?;
+            if byte[0] == b'\n' {
+                break;
+            }
+            end -= 1;
+        }
+        if end < length {
+            file.set_len(end)?;
+        }
+        file.seek(SeekFrom::Start(end))?;
+        Ok(Self { file })
+    }
+
+    /// Appends one value as one line, in one write.
+    pub fn append(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.file.write_all(&line)
+    }
+
+    /// Waits until all of it is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Writes a file whole or not at all: beside it, synced, renamed, and the directory synced.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("tmp");
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&beside, path)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes renames in a directory durable.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+/// Reads a JSON file; an error names the path.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    serde_json::from_slice(&fs::read(path)?)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Level, RunEvent};
+
+    fn message(text: &str) -> EventRecord {
+        EventRecord { at_ms: 1, event: RunEvent::Message { level: Level::Info, message: text.into(), data: None } }
+    }
+
+    #[test]
+    fn a_line_cut_off_by_a_kill_is_neither_read_nor_kept() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let run = RunDir::new(dir.path());
+        JsonLines::open(&run.events()).and_then(|mut f| f.append(&message("one"))).expect("append");
+        let mut half = std::fs::OpenOptions::new().append(true).open(run.events()).expect("open");
+        half.write_all(br#"{"at_ms":2,"type":"mess"#).expect("write");
+        let (events, next) = run.read_events(0, 1 << 20).expect("read");
+        assert_eq!(events.len(), 1);
+        JsonLines::open(&run.events()).and_then(|mut f| f.append(&message("two"))).expect("append");
+        let (events, end) = run.read_events(next, 1 << 20).expect("read");
+        assert_eq!((events.len(), events[0].offset), (1, next));
+        assert_eq!(events[0].record, message("two"));
+        assert_eq!(run.read_events(end, 1 << 20).expect("read").0, []);
+    }
+
+    #[test]
+    fn the_lock_tells_whether_somebody_works_here() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let run = RunDir::new(dir.path());
+        assert!(!run.is_live().expect("asked"));
+        let held = run.lock().expect("asked").expect("free");
+        assert!(run.is_live().expect("asked"));
+        drop(held);
+        assert!(!run.is_live().expect("asked"));
+    }
+}
