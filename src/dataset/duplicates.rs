@@ -1,0 +1,80 @@
+//! Finds pairs that stand in a file twice, in bounded memory.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use sha2::{Digest, Sha256};
+
+use super::{PreferencePair, Prompt};
+
+/// How many distinct pairs are remembered: about 30 MB. Pairs after them are compared with these only.
+pub(super) const MAX_REMEMBERED: usize = 1 << 19;
+
+/// Half a SHA-256: two different pairs share one with a probability below 2^-80 even in the largest file.
+type Fingerprint = [u8; 16];
+
+/// The pairs seen so far.
+#[derive(Debug)]
+pub(super) struct Duplicates {
+    seen: HashMap<Fingerprint, u64>,
+    max_remembered: usize,
+}
+
+impl Duplicates {
+    pub(super) fn new(max_remembered: usize) -> Self {
+        Self { seen: HashMap::new(), max_remembered }
+    }
+
+    /// The line where the same prompt and completions stood first, if they did.
+    pub(super) fn first_line(&mut self, pair: &PreferencePair) -> Option<u64> {
+        let is_full = self.seen.len() >= self.max_remembered;
+        match self.seen.entry(fingerprint(pair)) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(free) => {
+                if !is_full {
+                    free.insert(pair.line);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Every text goes in after its length, so that no two pairs give the same bytes.
+fn fingerprint(pair: &PreferencePair) -> Fingerprint {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    add(&pair.chosen);
+    add(&pair.rejected);
+    match &pair.prompt {
+        Prompt::Text(text) => add(text),
+        Prompt::Messages(messages) => {
+            for message in messages {
+                add(&message.role);
+                add(&message.content);
+            }
+        }
+    }
+    let mut half = Fingerprint::default();
+    half.copy_from_slice(&hash.finalize()[..half.len()]);
+    half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(line: u64, prompt: &str) -> PreferencePair {
+        PreferencePair { line, prompt: Prompt::Text(prompt.into()), chosen: "c".into(), rejected: "r".into() }
+    }
+
+    #[test]
+    fn a_pair_is_known_by_its_first_line_until_memory_is_full() {
+        let mut duplicates = Duplicates::new(2);
+        let found = [pair(1, "a"), pair(2, "b"), pair(3, "a"), pair(4, "c"), pair(5, "c"), pair(6, "b")]
+            .map(|p| duplicates.first_line(&p));
+        assert_eq!(found, [None, None, Some(1), None, None, Some(2)]);
+    }
+}

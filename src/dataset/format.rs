@@ -1,0 +1,131 @@
+//! Which format a line is in, and what every format checks in the same way.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Example, Prompt, anthropic_hh, fields::Notes, messages, openai_preference, trl_conversational,
+    trl_conversational_implicit, trl_standard, trl_standard_implicit,
+};
+use crate::domain::DatasetFormat;
+
+/// What to show to those whose line fits no format.
+pub(super) const SHAPES: &str = "expected {\"prompt\", \"chosen\", \"rejected\"}, {\"chosen\", \"rejected\"} with a shared \
+    beginning (texts or lists of messages), or {\"input\": {\"messages\"}, \"preferred_output\", \"non_preferred_output\"}";
+
+/// The format a row's fields look like.
+pub(super) fn detect(row: &Map<String, Value>) -> Option<DatasetFormat> {
+    if openai_preference::FIELDS.iter().flatten().any(|name| row.contains_key(*name)) {
+        return Some(DatasetFormat::OpenaiPreference);
+    }
+    let texts = match (row.get("chosen")?, row.get("rejected")?) {
+        (Value::String(chosen), Value::String(rejected)) => Some([chosen, rejected]),
+        (Value::Array(_), Value::Array(_)) => None,
+        _ => return None,
+    };
+    match (row.get("prompt"), texts) {
+        (Some(Value::String(_)), Some(_)) => Some(DatasetFormat::TrlStandard),
+        // Completions as texts belong to a conversation as well as one message does.
+        (Some(Value::Array(_)), _) => Some(DatasetFormat::TrlConversational),
+        (Some(_), _) => None,
+        (None, None) => Some(DatasetFormat::TrlConversationalImplicit),
+        (None, Some(sides)) if sides.iter().all(|text| anthropic_hh::is_dialogue(text)) => {
+            Some(DatasetFormat::AnthropicHh)
+        }
+        (None, Some(_)) => Some(DatasetFormat::TrlStandardImplicit),
+    }
+}
+
+/// Whether a line that looks like `other` shows by its very fields that it does not belong in a file of `format`: a line of
+/// the same family more likely has a mistake, which is worth more to name.
+pub(super) fn is_another_family(format: DatasetFormat, other: DatasetFormat) -> bool {
+    let family = |format| match format {
+        DatasetFormat::OpenaiPreference => 0,
+        DatasetFormat::TrlStandard | DatasetFormat::TrlStandardImplicit | DatasetFormat::AnthropicHh => 1,
+        DatasetFormat::TrlConversational | DatasetFormat::TrlConversationalImplicit => 2,
+    };
+    family(format) != family(other)
+}
+
+/// Reads a row that is in `format`.
+pub(super) fn parse(format: DatasetFormat, row: &Map<String, Value>, notes: &mut Notes) -> Option<Example> {
+    match format {
+        DatasetFormat::OpenaiPreference => openai_preference::parse(row, notes),
+        DatasetFormat::TrlStandard => trl_standard::parse(row, notes),
+        DatasetFormat::TrlStandardImplicit => trl_standard_implicit::parse(row, notes),
+        DatasetFormat::TrlConversational => trl_conversational::parse(row, notes),
+        DatasetFormat::TrlConversationalImplicit => trl_conversational_implicit::parse(row, notes),
+        DatasetFormat::AnthropicHh => anthropic_hh::parse(row, notes),
+    }
+}
+
+/// Puts a pair together once its completions hold something and differ; `pointers` say where they stand.
+pub(super) fn finish(
+    prompt: Option<Prompt>,
+    completions: [Option<String>; 2],
+    pointers: [&str; 2],
+    notes: &mut Notes,
+) -> Option<Example> {
+    match &prompt {
+        Some(Prompt::Text(text)) if text.trim().is_empty() => {
+            notes.problem("/prompt", "empty_prompt", "the prompt is empty: give the text the completions answer");
+        }
+        _ => {}
+    }
+    for (completion, pointer) in completions.iter().zip(pointers) {
+        if completion.as_ref().is_some_and(|text| text.trim().is_empty()) {
+            let message = "the completion is empty: give its text or remove the line";
+            notes.problem(pointer, "empty_completion", message);
+        }
+    }
+    let [Some(chosen), Some(rejected)] = completions else { return None };
+    if chosen == rejected && !chosen.trim().is_empty() {
+        let message = "both completions are the same, so there is nothing to prefer: remove the line";
+        notes.problem(pointers[1], "identical_completions", message);
+    }
+    Some(Example { prompt: prompt?, chosen, rejected })
+}
+
+/// The prompt that a list of messages is.
+pub(super) fn conversation(value: &Value, pointer: &str, notes: &mut Notes) -> Option<Prompt> {
+    let list = messages::parse(value, pointer, notes)?;
+    messages::check_prompt(&list, pointer, notes);
+    Some(Prompt::Messages(list))
+}
+
+/// Tools are part of what a chat template renders; we do not hand them to it, and say so.
+pub(super) fn warn_of_tools(tools: Option<&Value>, pointer: &str, notes: &mut Notes) {
+    if tools.is_some_and(|tools| tools.as_array().is_some_and(|list| !list.is_empty())) {
+        notes.warning(pointer, "ignored_tools", "tools are not rendered into the prompt: the model does not see them");
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::{
+        dataset::{PairReader, PreferencePair, Row},
+        domain::DatasetFormat,
+    };
+
+    /// The only row of `line`, which may be written over several lines.
+    fn row(format: DatasetFormat, line: &str) -> Row {
+        let line = line.replace('\n', "");
+        let mut reader = PairReader::new(line.as_bytes(), None);
+        let row = reader.read().expect("a slice is readable").expect("one row");
+        if row.pair.is_ok() {
+            assert_eq!(reader.format(), Some(format), "detected by itself");
+            return row;
+        }
+        PairReader::new(line.as_bytes(), Some(format)).read().expect("a slice is readable").expect("one row")
+    }
+
+    /// The pair on a line in `format`, which is also the one detected.
+    pub(in crate::dataset) fn pair(format: DatasetFormat, line: &str) -> PreferencePair {
+        row(format, line).pair.expect("a pair")
+    }
+
+    /// Pointer and code of everything wrong with a line.
+    pub(in crate::dataset) fn problems(format: DatasetFormat, line: &str) -> Vec<String> {
+        let problems = row(format, line).pair.expect_err("problems");
+        problems.into_iter().map(|p| format!("{} {}", p.pointer.unwrap_or_default(), p.code)).collect()
+    }
+}
