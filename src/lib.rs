@@ -4,4 +4,5 @@
 //! `train`, `objective`, `model`, `text`, `score`, `eval`). ARCHITECTURE.md has the picture; `tests/architecture.rs` holds it.
 
 pub mod domain;
+pub mod model;
 pub mod run_dir;
