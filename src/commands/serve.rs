@@ -34,6 +34,13 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
 }
 
 async fn serve_until_told(config: ServeConfig) -> Result<()> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %config.api.data_dir.display(),
+        slots = config.slots,
+        device = ?config.device,
+        "starting"
+    );
     let store = Store::open(&config.api.data_dir).await?;
     // The worker is started here; its heartbeat is what `/readyz` asks for.
     let is_worker_alive = Arc::new(|| true);
@@ -86,6 +93,6 @@ fn log_to_stderr() {
     if std::io::stderr().is_terminal() {
         log.with_target(false).init();
     } else {
-        log.json().flatten_event(true).with_target(false).init();
+        log.json().flatten_event(true).with_span_list(false).with_target(false).init();
     }
 }

@@ -57,9 +57,9 @@ struct CheckpointFileObject {
 )]
 async fn list_checkpoint_files(
     State(app): State<App>,
-    Path((job, id)): Path<(JobId, CheckpointId)>,
+    Path((job, id)): Path<(String, String)>,
 ) -> Result<axum::Json<List<CheckpointFileObject>>, ApiError> {
-    let Saved { manifest, .. } = saved(&app, &job, &id).await?;
+    let Saved { manifest, .. } = saved(&app, &job.parse()?, &id.parse()?).await?;
     let page = Page { items: manifest.files, has_more: false };
     Ok(axum::Json(List::of(
         page,
@@ -92,10 +92,10 @@ async fn list_checkpoint_files(
 )]
 async fn get_checkpoint_file(
     State(app): State<App>,
-    Path((job, id, name)): Path<(JobId, CheckpointId, String)>,
+    Path((job, id, name)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Saved { directory, manifest, .. } = saved(&app, &job, &id).await?;
+    let Saved { directory, manifest, .. } = saved(&app, &job.parse()?, &id.parse()?).await?;
     let Some(file) = manifest.files.into_iter().find(|file| file.name == name) else {
         let message = "the checkpoint has no such file; GET .../files lists what it has";
         return Err(ApiError::new(ErrorCode::FileNotFound, message));
@@ -121,9 +121,9 @@ async fn get_checkpoint_file(
 )]
 async fn get_checkpoint_archive(
     State(app): State<App>,
-    Path((job, id)): Path<(JobId, CheckpointId)>,
+    Path((job, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let Saved { checkpoint, directory, manifest } = saved(&app, &job, &id).await?;
+    let Saved { checkpoint, directory, manifest } = saved(&app, &job.parse()?, &id.parse()?).await?;
     let manifest_bytes = tokio::fs::metadata(directory.join(RunDir::MANIFEST)).await?.len();
     let mut files: Vec<_> = manifest.files.into_iter().map(|file| (file.name, file.size_bytes)).collect();
     files.push((RunDir::MANIFEST.to_owned(), manifest_bytes));

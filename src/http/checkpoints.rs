@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::ApiError,
-    extract::{Path, Query},
+    extract::{Id, Query},
     paging::{List, PageQuery},
 };
 use crate::{
@@ -80,7 +80,7 @@ impl From<Checkpoint> for CheckpointObject {
 )]
 async fn list_job_checkpoints(
     State(app): State<App>,
-    Path(id): Path<JobId>,
+    Id(id): Id<JobId>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<List<CheckpointObject>>, ApiError> {
     let page = app.store().checkpoints(&id, query.after()?.as_ref(), query.limit(10)?).await?;

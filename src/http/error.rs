@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Problem, Problems},
+    domain::{InvalidId, Problem, Problems},
     store::StoreError,
 };
 
@@ -217,16 +217,28 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// The code for something that does not exist, by its kind in words.
+fn not_found(kind: &str) -> ErrorCode {
+    match kind {
+        "file" => ErrorCode::FileNotFound,
+        "model" => ErrorCode::ModelNotFound,
+        "reference list" => ErrorCode::ReferenceListNotFound,
+        "checkpoint" => ErrorCode::CheckpointNotFound,
+        _ => ErrorCode::JobNotFound,
+    }
+}
+
+/// A text in an address that cannot be an id names nothing.
+impl From<InvalidId> for ApiError {
+    fn from(e: InvalidId) -> Self {
+        Self::new(not_found(e.kind().trim_end_matches(" id")), e.to_string())
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(e: StoreError) -> Self {
         let code = match &e {
-            StoreError::NotFound { kind, .. } => match *kind {
-                "file" => ErrorCode::FileNotFound,
-                "model" => ErrorCode::ModelNotFound,
-                "reference list" => ErrorCode::ReferenceListNotFound,
-                "checkpoint" => ErrorCode::CheckpointNotFound,
-                _ => ErrorCode::JobNotFound,
-            },
+            StoreError::NotFound { kind, .. } => not_found(kind),
             StoreError::UnknownAfter { .. } => ErrorCode::UnknownCursor,
             StoreError::Exists { .. } => ErrorCode::AlreadyExists,
             StoreError::InUse { .. } => ErrorCode::InUse,

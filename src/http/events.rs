@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::ApiError,
-    extract::{Path, Query},
+    extract::{Id, Query},
     paging::{List, PageQuery},
 };
 use crate::{
@@ -79,7 +79,7 @@ impl From<JobEvent> for JobEventObject {
 )]
 async fn list_job_events(
     State(app): State<App>,
-    Path(id): Path<JobId>,
+    Id(id): Id<JobId>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<List<JobEventObject>>, ApiError> {
     let page = app.store().events(&id, query.after()?.as_ref(), query.limit(20)?).await?;

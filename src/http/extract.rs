@@ -1,16 +1,17 @@
 //! Reading a request: path, query and JSON body, whose refusals look like every other error of ours.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query as AxumQuery, Request, path::ErrorKind, rejection::PathRejection},
+    extract::{FromRequest, FromRequestParts, Query as AxumQuery, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ErrorCode};
+use crate::domain::InvalidId;
 
 /// The longest JSON body that is read.
 pub(super) const MAX_JSON_BYTES: usize = 1 << 20;
@@ -21,9 +22,13 @@ const MAX_DRAINED_BYTES: usize = 8 << 20;
 /// How long that may take.
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// A segment of the path. One that cannot be an id names nothing: 404.
+/// The segments of an address that stand for something, as texts.
 #[derive(Debug)]
 pub(super) struct Path<T>(pub T);
+
+/// The one segment of an address that stands for something, as an id. A text that cannot be one names nothing: 404.
+#[derive(Debug)]
+pub(super) struct Id<T>(pub(super) T);
 
 /// The query string.
 #[derive(Debug)]
@@ -39,14 +44,18 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(PathRejection::FailedToDeserializePathParams(e)) => Err(match e.into_kind() {
-                ErrorKind::DeserializeError { message, .. } | ErrorKind::Message(message) => {
-                    ApiError::new(ErrorCode::RouteNotFound, message)
-                }
-                other => ApiError::new(ErrorCode::RouteNotFound, other.to_string()),
-            }),
-            Err(other) => Err(ApiError::internal(other)),
+            // Texts fit every segment: what remains is a segment that is not UTF-8.
+            Err(e) => Err(ApiError::new(ErrorCode::RouteNotFound, "the address is not UTF-8").caused_by(e)),
         }
+    }
+}
+
+impl<T: FromStr<Err = InvalidId>, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
+        Ok(Self(text.parse()?))
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     App,
     download::Download,
     error::ApiError,
-    extract::{Path, Query},
+    extract::{Id, Query},
     paging::{self, List},
     upload,
 };
@@ -162,7 +162,7 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
     fs_err::create_dir_all(directory)?;
     for entry in fs_err::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("upload-") {
+        if entry.file_name().to_string_lossy().starts_with(upload::TEMP_PREFIX) {
             fs_err::remove_file(entry.path())?;
         }
     }
@@ -185,7 +185,7 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
     )
 )]
 async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<FileObject>, ApiError> {
-    let temp = app.data_dir().join("tmp").join(format!("upload-{}", Uuid::now_v7().simple()));
+    let temp = app.data_dir().join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
     let form = upload::receive(req, temp, app.settings().max_upload_bytes).await?;
     check_purpose(form.purpose.as_deref())?;
     let record = FileRecord {
@@ -263,7 +263,7 @@ async fn list_files(
     get, path = "/v1/files/{file_id}", tag = "files", params(("file_id" = String, Path, description = "The file")),
     responses((status = 200, description = "The file", body = FileObject), (status = 404, description = "No such file"))
 )]
-async fn get_file(State(app): State<App>, Path(id): Path<FileId>) -> Result<axum::Json<FileObject>, ApiError> {
+async fn get_file(State(app): State<App>, Id(id): Id<FileId>) -> Result<axum::Json<FileObject>, ApiError> {
     Ok(axum::Json(app.store().file(&id).await?.into()))
 }
 
@@ -276,7 +276,7 @@ async fn get_file(State(app): State<App>, Path(id): Path<FileId>) -> Result<axum
         (status = 409, description = "A job that has not ended reads it"),
     )
 )]
-async fn delete_file(State(app): State<App>, Path(id): Path<FileId>) -> Result<axum::Json<Deleted>, ApiError> {
+async fn delete_file(State(app): State<App>, Id(id): Id<FileId>) -> Result<axum::Json<Deleted>, ApiError> {
     app.store().delete_file(&id).await?;
     if let Err(e) = tokio::fs::remove_file(content_path(&app, &id)).await {
         tracing::warn!(%id, cause = %e, "the content of a deleted file stays behind");
@@ -298,7 +298,7 @@ async fn delete_file(State(app): State<App>, Path(id): Path<FileId>) -> Result<a
 )]
 async fn get_file_content(
     State(app): State<App>,
-    Path(id): Path<FileId>,
+    Id(id): Id<FileId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let file = app.store().file(&id).await?;

@@ -1,5 +1,7 @@
 //! Whether the server lives and can work, and what it is: `/`, `/healthz`, `/readyz`, `/openapi.json`.
 
+use std::{io, path::Path};
+
 use axum::{extract::State, http::header, response::IntoResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,7 +11,7 @@ use uuid::Uuid;
 use super::{
     App,
     error::{ApiError, ErrorCode},
-    openapi,
+    openapi, upload,
 };
 
 /// The routes.
@@ -68,13 +70,19 @@ async fn get_health() -> axum::Json<Health> {
 async fn get_readiness(State(app): State<App>) -> Result<axum::Json<Health>, ApiError> {
     let unready = |why: &str| ApiError::new(ErrorCode::Unready, why);
     app.store().ping().await.map_err(|e| unready("the database does not answer").caused_by(e))?;
-    let path = app.data_dir().join("tmp").join(format!("upload-{}", Uuid::now_v7().simple()));
-    tokio::fs::write(&path, b"ok").await.map_err(|e| unready("the data directory cannot be written").caused_by(e))?;
-    tokio::fs::remove_file(&path).await?;
+    can_write(app.data_dir()).await.map_err(|e| unready("the data directory cannot be written").caused_by(e))?;
     if !app.is_worker_alive() {
         return Err(unready("the worker does not answer: jobs wait; restart the server if this lasts"));
     }
     Ok(axum::Json(Health { status: "ok" }))
+}
+
+/// Writes a few bytes and leaves nothing behind.
+async fn can_write(data_dir: &Path) -> io::Result<()> {
+    let path = data_dir.join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
+    let written = tokio::fs::write(&path, b"ok").await;
+    let removed = tokio::fs::remove_file(&path).await;
+    written.and(removed)
 }
 
 /// Describes the API (`OpenAPI` 3.1)

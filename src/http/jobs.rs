@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::{ApiError, ErrorCode},
-    extract::{Json, Path, Query},
+    extract::{Id, Json, Query},
     job_request,
     paging::{self, List},
 };
@@ -263,7 +263,7 @@ fn job_query(pairs: Vec<(String, String)>) -> Result<JobQuery, ApiError> {
     params(("job_id" = String, Path, description = "The job")),
     responses((status = 200, description = "The job", body = FineTuningJob), (status = 404, description = "No such job"))
 )]
-async fn get_job(State(app): State<App>, Path(id): Path<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+async fn get_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
     Ok(axum::Json(app.store().job(&id).await?.into()))
 }
 
@@ -279,7 +279,7 @@ async fn get_job(State(app): State<App>, Path(id): Path<JobId>) -> Result<axum::
         (status = 409, description = "It has ended already"),
     )
 )]
-async fn cancel_job(State(app): State<App>, Path(id): Path<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+async fn cancel_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
     Ok(axum::Json(app.store().cancel_job(&id).await?.into()))
 }
 
@@ -295,7 +295,7 @@ async fn cancel_job(State(app): State<App>, Path(id): Path<JobId>) -> Result<axu
         (status = 409, description = "It is paused or has ended already"),
     )
 )]
-async fn pause_job(State(app): State<App>, Path(id): Path<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+async fn pause_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
     Ok(axum::Json(app.store().pause_job(&id).await?.into()))
 }
 
@@ -311,6 +311,6 @@ async fn pause_job(State(app): State<App>, Path(id): Path<JobId>) -> Result<axum
         (status = 409, description = "It is not paused"),
     )
 )]
-async fn resume_job(State(app): State<App>, Path(id): Path<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+async fn resume_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
     Ok(axum::Json(app.store().resume_job(&id).await?.into()))
 }

@@ -17,7 +17,7 @@ use super::{
     App,
     download::attachment,
     error::ApiError,
-    extract::{Path, Query},
+    extract::{Id, Query},
     paging::{self, List},
 };
 use crate::{
@@ -91,7 +91,7 @@ struct StepMetrics {
 )]
 async fn list_job_metrics(
     State(app): State<App>,
-    Path(id): Path<JobId>,
+    Id(id): Id<JobId>,
     Query(query): Query<MetricsQuery>,
 ) -> Result<Response, ApiError> {
     let kind = match query.kind.unwrap_or(Kind::Training) {

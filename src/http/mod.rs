@@ -89,6 +89,20 @@ impl App {
         Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))
     }
 
+    /// An app on an empty data directory.
+    #[cfg(test)]
+    async fn for_tests(data_dir: &Path) -> Self {
+        let settings = Settings {
+            data_dir: data_dir.to_owned(),
+            max_upload_bytes: 1000,
+            max_requests: 8,
+            max_checks: 1,
+            allow_path_models: true,
+        };
+        let store = Store::open(data_dir).await.expect("store");
+        Self::open(store, settings, Arc::new(|| true)).await.expect("app")
+    }
+
     fn store(&self) -> &Store {
         &self.0.store
     }

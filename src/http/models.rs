@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::{ApiError, ErrorCode},
-    extract::{Json, Path, Query},
+    extract::{Id, Json, Query},
     files::Deleted,
     paging::{List, MAX_PAGE, PageQuery},
 };
@@ -160,8 +160,8 @@ async fn list_models(
     get, path = "/v1/models/{*model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
     responses((status = 200, description = "The model", body = ModelObject), (status = 404, description = "No such model"))
 )]
-async fn get_model(State(app): State<App>, Path(id): Path<String>) -> Result<axum::Json<ModelObject>, ApiError> {
-    Ok(axum::Json(app.store().model(&named(&id)?).await?.into()))
+async fn get_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<ModelObject>, ApiError> {
+    Ok(axum::Json(app.store().model(&id).await?.into()))
 }
 
 /// Deletes a model
@@ -173,12 +173,7 @@ async fn get_model(State(app): State<App>, Path(id): Path<String>) -> Result<axu
         (status = 409, description = "A job, a list or another model needs it"),
     )
 )]
-async fn delete_model(State(app): State<App>, Path(id): Path<String>) -> Result<axum::Json<Deleted>, ApiError> {
-    let model = app.store().delete_model(&named(&id)?).await?;
+async fn delete_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<Deleted>, ApiError> {
+    let model = app.store().delete_model(&id).await?;
     Ok(Deleted::new(model.id, "model"))
-}
-
-/// A text that cannot be a name names no model.
-fn named(text: &str) -> Result<ModelId, ApiError> {
-    text.parse().map_err(|e| ApiError::new(ErrorCode::ModelNotFound, format!("there is no such model: {e}")))
 }

@@ -78,7 +78,25 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_like_any_error_and_tells_nothing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let app = App::for_tests(dir.path()).await;
+        let routes = Router::new().route("/", get(async || -> &'static str { panic!("a secret") }));
+        let service = TowerToHyperService::new(routes.layer(middleware::from_fn_with_state(app, observe)));
+        let response = service.call(Request::new(Body::empty())).await.expect("infallible");
+        assert_eq!(response.status(), 500);
+        assert!(response.headers().contains_key(REQUEST_ID));
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.expect("body");
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("\"internal\"") && !text.contains("secret"), "{text}");
+    }
 
     #[test]
     fn only_a_plain_short_id_is_taken_over() {

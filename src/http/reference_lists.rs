@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::ApiError,
-    extract::{Json, Path, Query},
+    extract::{Id, Json, Query},
     files::Deleted,
     paging::{List, PageQuery},
 };
@@ -125,7 +125,7 @@ async fn list_reference_lists(
 )]
 async fn get_reference_list(
     State(app): State<App>,
-    Path(id): Path<ReferenceListId>,
+    Id(id): Id<ReferenceListId>,
 ) -> Result<axum::Json<ReferenceListObject>, ApiError> {
     Ok(axum::Json(app.store().reference_list(&id).await?.into()))
 }
@@ -140,7 +140,7 @@ async fn get_reference_list(
 )]
 async fn delete_reference_list(
     State(app): State<App>,
-    Path(id): Path<ReferenceListId>,
+    Id(id): Id<ReferenceListId>,
 ) -> Result<axum::Json<Deleted>, ApiError> {
     app.store().delete_reference_list(&id).await?;
     Ok(Deleted::new(id, "reference_list"))

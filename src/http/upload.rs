@@ -15,6 +15,8 @@ use super::{
 };
 use crate::run_dir::sync_dir;
 
+/// What the names of temporary files begin with: those that a crash leaves behind are removed at the next start.
+pub(super) const TEMP_PREFIX: &str = "upload-";
 /// How long the next piece of the body may take.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// The longest text part (`purpose`).

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::support::{Server, ids, pair, pairs, sha256};
+use crate::support::{Server, ids, pair, pairs, sha256, wait_until};
 
 fn lines(file: &Value) -> Vec<(u64, String)> {
     let problems = file["report"]["problems"]["first"].as_array().expect("problems");
@@ -114,6 +114,20 @@ fn a_file_that_is_too_large_is_refused_announced_or_not() {
 }
 
 #[test]
+fn an_upload_whose_client_hangs_up_leaves_nothing_behind() {
+    let server = Server::start();
+    let uploads = || std::fs::read_dir(server.data_dir().join("tmp")).expect("folder").count();
+    let connection = server.begin(
+        b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=XX\r\ncontent-length: 1000\r\n\r\n\
+          --XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\nhalf a fi",
+    );
+    wait_until("the upload begins", || uploads() == 1);
+    drop(connection);
+    wait_until("the upload is cleared away", || uploads() == 0);
+    assert_nothing_kept(&server);
+}
+
+#[test]
 fn files_are_listed_page_by_page() {
     let server = Server::start();
     let made: Vec<String> =
@@ -143,7 +157,7 @@ fn an_id_is_never_a_path() {
     for id in ["..%2F..%2Fetc%2Fpasswd", "file-..%2F..%2Fmrpo.sqlite", "%2e%2e", "file-%00", "ftjob-1"] {
         let answer = server.get(&format!("/v1/files/{id}/content"));
         assert_eq!(answer.status, 404, "{id}");
-        answer.error(404, "route_not_found");
+        answer.error(404, "file_not_found");
     }
 }
 

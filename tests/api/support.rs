@@ -195,15 +195,9 @@ impl Server {
     }
 
     pub(crate) fn wait_for_check(&self, id: &str) -> Value {
-        let asked = Instant::now();
-        loop {
-            let file = self.get(&format!("/v1/files/{id}")).ok();
-            if file["status"] != "uploaded" {
-                return file;
-            }
-            assert!(asked.elapsed() < PATIENCE, "the file is never checked: {file}");
-            std::thread::yield_now();
-        }
+        let file = || self.get(&format!("/v1/files/{id}")).ok();
+        wait_until("the file is checked", || file()["status"] != "uploaded");
+        file()
     }
 
     /// Registers a model and leaves it pending: no worker is here to fetch it.
@@ -260,11 +254,17 @@ impl Server {
         self.execute("update models set status = 'error', error = ? where id = ?", &[&failure, id]);
     }
 
+    /// Sends bytes as they are; dropping the connection hangs up.
+    pub(crate) fn begin(&self, request: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).expect("connect");
+        stream.write_all(request).expect("write");
+        stream
+    }
+
     /// Sends bytes as they are and reads whatever comes back.
     pub(crate) fn raw(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).expect("connect");
+        let mut stream = self.begin(request);
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        stream.write_all(request).expect("write");
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
         answer
@@ -275,6 +275,15 @@ fn read(response: Response<Body>) -> Answer {
     let (head, mut body) = response.into_parts();
     let body = body.read_to_vec().expect("the whole body");
     Answer { status: head.status.as_u16(), headers: head.headers, body }
+}
+
+/// Waits for what happens in the background.
+pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let asked = Instant::now();
+    while !done() {
+        assert!(asked.elapsed() < PATIENCE, "it never comes that {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// SHA-256 in hexadecimal.
