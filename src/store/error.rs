@@ -104,5 +104,26 @@ pub enum StoreError {
     Sql(#[from] sqlx::Error),
 }
 
+impl StoreError {
+    /// Whether nothing is left to write on.
+    pub fn is_disk_full(&self) -> bool {
+        /// `SQLITE_FULL`, as sqlx spells it.
+        const FULL: &str = "13";
+        self.sqlite_code().as_deref() == Some(FULL)
+    }
+
+    /// Whether it was locked, or every connection taken, for longer than one waits: the same call may succeed later.
+    pub fn is_busy(&self) -> bool {
+        /// `SQLITE_BUSY`, as sqlx spells it.
+        const BUSY: &str = "5";
+        matches!(self, Self::Sql(sqlx::Error::PoolTimedOut)) || self.sqlite_code().as_deref() == Some(BUSY)
+    }
+
+    fn sqlite_code(&self) -> Option<String> {
+        let Self::Sql(e) = self else { return None };
+        e.as_database_error()?.code().map(Into::into)
+    }
+}
+
 /// Result of a call of the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
