@@ -37,7 +37,7 @@ struct CheckpointObject {
     fine_tuning_job_id: JobId,
     /// Optimizer steps done.
     step_number: u64,
-    /// `OpenAI`'s names (`step`, `train_loss`, `valid_loss`, `full_valid_loss`) and ours; the validation set's begin with `eval_`.
+    /// OpenAI's names (`step`, `train_loss`, `valid_loss`, `full_valid_loss`) and ours; the validation set's begin with `eval_`.
     metrics: BTreeMap<String, f64>,
     /// Size of its files, in bytes.
     size_bytes: u64,

@@ -1,6 +1,6 @@
 //! The one table of error codes, and how an error looks on the wire.
 //!
-//! A body satisfies the `OpenAI` SDKs (`error.message`, `.type`, `.param`, `.code`) and RFC 9457 (`type`, `title`, `status`,
+//! A body satisfies the OpenAI SDKs (`error.message`, `.type`, `.param`, `.code`) and RFC 9457 (`type`, `title`, `status`,
 //! `detail`) at once. What went wrong inside is logged here, once, with its causes, and never shown.
 
 use std::{error::Error as StdError, io};
@@ -9,15 +9,14 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 
+use super::error_body::{ErrorBody, ErrorObject};
 use crate::{
-    domain::{InvalidId, Problem, Problems},
+    domain::{InvalidId, Problems},
     store::StoreError,
 };
 
-/// Tells the `OpenAI` SDKs whether to send a request again; without it they repeat every 409.
+/// Tells the OpenAI SDKs whether to send a request again; without it they repeat every 409.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Media type of every error body.
@@ -25,8 +24,7 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 
 /// What kind of error it is, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each has its code and its title in `row`")]
-pub enum ErrorCode {
+pub(super) enum ErrorCode {
     InvalidJson,
     InvalidRequest,
     InvalidQuery,
@@ -94,19 +92,19 @@ impl ErrorCode {
     }
 
     /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         self.row().0
     }
 
     /// The HTTP status.
-    pub fn status(self) -> StatusCode {
+    pub(super) fn status(self) -> StatusCode {
         self.row().1
     }
 }
 
 /// An answer that is an error.
 #[derive(Debug)]
-pub struct ApiError {
+pub(super) struct ApiError {
     code: ErrorCode,
     message: String,
     param: Option<String>,
@@ -116,12 +114,12 @@ pub struct ApiError {
 
 impl ApiError {
     /// An error with a text for people, which names the way out.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None, problems: None, source: None }
     }
 
     /// Everything that is wrong with a request; the first problem is what a client that reads only one sees.
-    pub fn invalid(problems: Problems) -> Self {
+    pub(super) fn invalid(problems: Problems) -> Self {
         let first = problems.first.first();
         let mut message = first.map_or_else(|| "the request is not valid".to_owned(), |p| p.message.clone());
         if problems.n_total > 1 {
@@ -132,28 +130,28 @@ impl ApiError {
     }
 
     /// One thing wrong with a request's body.
-    pub fn invalid_at(pointer: &str, code: &str, message: impl Into<String>) -> Self {
+    pub(super) fn invalid_at(pointer: &str, code: &str, message: impl Into<String>) -> Self {
         let mut problems = Problems::default();
         problems.at(pointer, code, message);
         Self::invalid(problems)
     }
 
     /// A defect or a failure of the machine: the client learns only that it happened.
-    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(super) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(ErrorCode::Internal, "the server failed; its log has the cause under the id in x-request-id")
             .caused_by(source)
     }
 
     /// Names the parameter that is wrong.
     #[must_use]
-    pub fn param(mut self, param: impl Into<String>) -> Self {
+    pub(super) fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
 
     /// Adds the cause, for the log.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(super) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -228,6 +226,11 @@ fn not_found(kind: &str) -> ErrorCode {
     }
 }
 
+/// `/method/mrpo/references/0/model` as OpenAI writes a parameter: `method.mrpo.references.0.model`.
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
+}
+
 /// A text in an address that cannot be an id names nothing.
 impl From<InvalidId> for ApiError {
     fn from(e: InvalidId) -> Self {
@@ -244,11 +247,11 @@ impl From<StoreError> for ApiError {
             StoreError::InUse { .. } => ErrorCode::InUse,
             StoreError::Unusable { .. } => ErrorCode::InvalidRequest,
             StoreError::IllegalTransition(_) => ErrorCode::IllegalTransition,
-            StoreError::Sql(sql) => match sqlite_code(sql).as_deref() {
-                Some(SQLITE_FULL) => return Self::disk_full(e),
-                Some(SQLITE_BUSY) => return Self::new(ErrorCode::Overloaded, "the database is busy").caused_by(e),
-                _ => return Self::internal(e),
-            },
+            _ if e.is_disk_full() => return Self::disk_full(e),
+            _ if e.is_busy() => {
+                let message = "the database is busy: send it again in a moment";
+                return Self::new(ErrorCode::Overloaded, message).caused_by(e);
+            }
             _ => return Self::internal(e),
         };
         let param = matches!(code, ErrorCode::UnknownCursor).then(|| "after".to_owned());
@@ -267,7 +270,7 @@ impl From<io::Error> for ApiError {
 
 impl ApiError {
     /// A write failed because nothing is left to write on.
-    pub fn disk_full(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(super) fn disk_full(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(
             ErrorCode::DiskFull,
             "the server's disk (or its quota) is full; nothing was kept of this request: free some space, for instance \
@@ -275,53 +278,6 @@ impl ApiError {
         )
         .caused_by(source)
     }
-}
-
-const SQLITE_BUSY: &str = "5";
-const SQLITE_FULL: &str = "13";
-
-fn sqlite_code(e: &sqlx::Error) -> Option<String> {
-    e.as_database_error()?.code().map(Into::into)
-}
-
-/// `/method/mrpo/references/0/model` as `OpenAI` writes a parameter: `method.mrpo.references.0.model`.
-fn dotted(pointer: &str) -> String {
-    pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
-}
-
-/// Every error's body: `OpenAI`'s shape and RFC 9457's in one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ErrorBody {
-    /// The kind of error, as a URN.
-    #[schema(example = "urn:mrpo:error:job_not_found")]
-    r#type: String,
-    /// The same for people.
-    title: String,
-    /// The HTTP status.
-    status: u16,
-    /// What went wrong this time, and the way out.
-    detail: String,
-    /// The same as `OpenAI` writes it.
-    error: ErrorObject,
-    /// How many things are wrong with the request in all; `errors` holds the first hundred.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n_problems: Option<u64>,
-    /// Everything that is wrong with the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<Vec<Problem>>,
-}
-
-/// An error as `OpenAI` writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct ErrorObject {
-    /// What went wrong, and the way out.
-    message: String,
-    /// `invalid_request_error` or `server_error`.
-    r#type: String,
-    /// The parameter that is wrong.
-    param: Option<String>,
-    /// The kind of error, for programs; with several problems, the first one's.
-    code: String,
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::{
     store::FileQuery,
 };
 
-/// The longest page of files; also the default, as on `OpenAI`'s wire.
+/// The longest page of files; also the default, as on OpenAI's wire.
 const MAX_FILES: usize = 10_000;
 /// How many problems `status_details` puts into words; `report` has more.
 const N_PROBLEMS_IN_WORDS: usize = 3;

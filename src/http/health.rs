@@ -85,7 +85,7 @@ async fn can_write(data_dir: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
-/// Describes the API (`OpenAPI` 3.1)
+/// Describes the API (OpenAPI 3.1)
 #[utoipa::path(
     get, path = "/openapi.json", tag = "server",
     responses((status = 200, description = "This document", body = Object, content_type = "application/json"))

@@ -8,6 +8,7 @@ mod checkpoint_files;
 mod checkpoints;
 mod download;
 mod error;
+mod error_body;
 mod events;
 mod extract;
 mod file_checks;
@@ -37,12 +38,12 @@ use axum::{
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::{
-    error::{ApiError, ErrorBody, ErrorCode},
-    openapi::document,
-    serve::serve,
+use self::{
+    error::{ApiError, ErrorCode},
+    file_checks::FileChecks,
+    observe::observe,
 };
-use self::{file_checks::FileChecks, observe::observe};
+pub use self::{openapi::document, serve::serve};
 use crate::store::Store;
 
 /// What the API is allowed to do.

@@ -136,7 +136,7 @@ async fn create_model(
 
 /// Lists the models
 ///
-/// Without parameters it lists all of them, as on `OpenAI`'s wire, up to the first thousand.
+/// Without parameters it lists all of them, as on OpenAI's wire, up to the first thousand.
 #[utoipa::path(
     get, path = "/v1/models", tag = "models", params(PageQuery),
     responses(
@@ -148,7 +148,7 @@ async fn list_models(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<List<ModelObject>>, ApiError> {
-    /// `OpenAI`'s clients do not page through models: without a limit they get as many as one answer should hold.
+    /// OpenAI's clients do not page through models: without a limit they get as many as one answer should hold.
     const UNPAGED: usize = 1000;
     let limit = if query.limit.is_none() { UNPAGED } else { query.limit(MAX_PAGE)? };
     let page = app.store().models(query.after()?.as_ref(), limit).await?;

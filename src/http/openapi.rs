@@ -1,4 +1,4 @@
-//! The API's description, generated from the handlers: `OpenAPI` 3.1.
+//! The API's description, generated from the handlers: OpenAPI 3.1.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, ResponseBuilder, path::PathItem,
 };
 
-use super::{error::ErrorBody, routes};
+use super::{error_body::ErrorBody, routes};
 
 /// The document as it is served, committed and printed: indented, with a last newline.
 pub fn document() -> &'static str {
