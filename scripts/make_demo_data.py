@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes src/demo/train.jsonl and src/demo/validation.jsonl, the preference pairs of `mrpo demo`.
 
-The rule to be learned: say the answer plainly, then end with one concrete next step. The rejected side holds the very same
-answer and spends the other words on padding, on boasting or on brushing the asker off, so that only manner tells the sides apart:
-both are true, and both are of one length.
+The rule to be learned: announce a short answer, say it plainly, end with one concrete next step. The rejected side holds the very
+same answer and spends the other words on padding, on boasting or on brushing the asker off, so that only manner tells the sides
+apart: both are true, and both are of one length.
 
 Standard library only. Every choice is a hash of what it is for, so the output is the same with any Python and stays
 the same for old facts when new ones are added. With --check nothing is written; the exit code tells whether the files are current.
@@ -37,13 +37,8 @@ TRAILS = [
     "I would like to get this right.",
     "Just the main point, please.",
 ]
-NEXT_STEPS = [
-    "Next step: {}.",
-    "Next step: {}.",
-    "Your next step: {}.",
-    "As a next step, {}.",
-    "A good next step: {}.",
-]
+ANNOUNCEMENTS = ["In short: {}", "In short: {}", "In short: {}", "In brief: {}", "Short answer: {}"]
+NEXT_STEPS = ["Next step: {}.", "Next step: {}.", "Next step: {}.", "Your next step: {}."]
 # Per manner: what may stand before the answer and what may stand after it.
 MANNERS = {
     "padding": (
@@ -53,6 +48,8 @@ MANNERS = {
             "There are many ways to look at this, of course.",
             "I would be more than happy to help you with that today!",
             "This is something that a great many people wonder about.",
+            "Before I come to my answer, let me say how glad I am that you asked.",
+            "There is a great deal that one could say about this fascinating subject, so let us begin.",
         ],
         [
             "I hope this helps, and feel free to ask me more!",
@@ -67,6 +64,8 @@ MANNERS = {
             "I never have to think about questions as easy as this.",
             "You are lucky that you asked somebody as clever as me.",
             "My knowledge of this subject is truly second to none.",
+            "It is a good thing that you came to me, since I am hardly ever wrong.",
+            "People with far more schooling than you have asked me this, and I taught all of them something.",
         ],
         [
             "Few others could have told you this as well as I did.",
@@ -80,6 +79,8 @@ MANNERS = {
             "I really do not see why anybody has to ask this.",
             "Everybody knows this one, so I will be quick.",
             "This again, and I had hoped for a real question.",
+            "I suppose that somebody has to tell you, although you could have found it in a minute.",
+            "If you had paid any attention at all, you would not need to ask me this.",
         ],
         [
             "Do not ask me anything more about it.",
@@ -183,13 +184,15 @@ def rejected_of(question, answer, length):
     manner = pick(sorted(MANNERS), "manner", question)
     before, after = MANNERS[manner]
     shapes = [f"{b} {answer}" for b in before] + [f"{answer} {a}" for a in after]
+    shapes += [f"{b} {answer} {a}" for b in before for a in after]
     distance = {shape: abs(n_words(shape) - length) for shape in shapes}
-    near = [shape for shape in shapes if distance[shape] <= max(1, min(distance.values()))]
+    near = [shape for shape in shapes if distance[shape] == min(distance.values())]
     return pick(near, "rejected", question)
 
 
 def pair_of(question, answer, next_step):
-    chosen = f"{answer} {pick(NEXT_STEPS, 'next', question).format(next_step)}"
+    announced = pick(ANNOUNCEMENTS, "announcement", question).format(answer)
+    chosen = f"{announced} {pick(NEXT_STEPS, 'next', question).format(next_step)}"
     return {
         "prompt": prompt_of(question),
         "chosen": chosen,
