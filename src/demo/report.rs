@@ -113,8 +113,8 @@ fn samples(outcome: &Outcome) -> String {
 
 fn curl(outcome: &Outcome) -> String {
     let mut out = "the same by hand\n".to_owned();
-    let _ = writeln!(out, "  mrpo serve --listen 127.0.0.1:8080 --data-dir {} &", outcome.data_dir.display());
-    out.push_str("  MRPO=http://127.0.0.1:8080\n");
+    let _ = writeln!(out, "  mrpo serve --listen 127.0.0.1:8111 --data-dir {} &", outcome.data_dir.display());
+    out.push_str("  MRPO=http://127.0.0.1:8111\n");
     for line in &outcome.curl {
         let _ = writeln!(out, "  {line}");
     }
