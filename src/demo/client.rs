@@ -99,6 +99,11 @@ impl Client {
         self.curl.borrow().clone()
     }
 
+    /// Drops the newest line: what it did came to nothing.
+    pub(super) fn forget_last(&self) {
+        self.curl.borrow_mut().pop();
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }

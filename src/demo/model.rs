@@ -42,6 +42,7 @@ pub(super) fn ensure_registered(client: &Client, source: Option<&str>, interrupt
         }
         let reason = model.error.map_or("no reason given".to_owned(), |failure| failure.message);
         println!("model       not from there: {reason}");
+        client.forget_last();
         failures.push(format!("  {source}: {reason}"));
         client.delete(&path)?;
     }
