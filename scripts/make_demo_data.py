@@ -19,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "src" / "demo"
 SEED = 1
 N_TRAIN, N_VALIDATION = 256, 64
+# Stands first among the held-out pairs: runs complete the first prompt as a sample, and this one a model of 135M can answer.
+SAMPLED = "What is the difference between weather and climate?"
 
 LEADS = [
     "I am new to this.",
@@ -209,12 +211,14 @@ def split(facts):
         n_held_out = share + (i < extra)
         validation += ordered[topic][:n_held_out]
         train += ordered[topic][n_held_out:]
-    return in_order(train, "train"), in_order(validation, "validation")
+    validation = in_order(validation, "validation")
+    return in_order(train, "train"), sorted(validation, key=lambda fact: fact[0] != SAMPLED)
 
 
 def check_pairs(train, validation):
     """What the demo relies on."""
     assert (len(train), len(validation)) == (N_TRAIN, N_VALIDATION)
+    assert SAMPLED in validation[0]["prompt"], "the sampled question is not held out"
     prompts = [pair["prompt"] for pair in train + validation]
     assert len(set(prompts)) == len(prompts), "a prompt stands twice"
     for pair in train + validation:

@@ -58,7 +58,7 @@ pub(super) fn mrpo(reference_list: &str) -> Value {
 fn hyperparameters() -> Value {
     json!({
         "beta": 0.1,
-        "learning_rate": 2e-4,
+        "learning_rate": 5e-4,
         "n_epochs": 1,
         "batch_size": 8,
         "max_length": 256,
