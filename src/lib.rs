@@ -4,6 +4,7 @@
 //! `train`, `objective`, `model`, `text`, `score`, `eval`). ARCHITECTURE.md has the picture; `tests/architecture.rs` holds it.
 
 pub mod dataset;
+pub mod demo;
 pub mod domain;
 pub mod http;
 pub mod run_dir;

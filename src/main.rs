@@ -32,6 +32,8 @@ enum Command {
         #[arg(long, default_value = "cpu")]
         device: String,
     },
+    /// Fine-tunes a small model with DPO, then MRPO, and shows what has changed.
+    Demo(mrpo::demo::DemoArgs),
     /// Adds, lists and removes a running server's models.
     Models(commands::models::ModelsArgs),
     /// Prints the API's description (OpenAPI 3.1).
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => commands::serve::serve(args),
         Command::Run { directory, device } => commands::run::run(&directory, &device),
+        Command::Demo(args) => mrpo::demo::run(args),
         Command::Models(args) => commands::models::models(&args),
         Command::Openapi => {
             print!("{}", mrpo::http::document());
