@@ -3,6 +3,10 @@
 //! Two halves that never import each other: the service (`http`, `store`, `worker`, `launch`) and the training (`run`,
 //! `train`, `objective`, `model`, `text`, `score`, `eval`). ARCHITECTURE.md has the picture; `tests/architecture.rs` holds it.
 
+pub mod dataset;
+pub mod demo;
 pub mod domain;
 pub mod model;
+pub mod http;
 pub mod run_dir;
+pub mod store;
