@@ -10,3 +10,5 @@ pub mod model;
 pub mod http;
 pub mod run_dir;
 pub mod store;
+pub mod score;
+pub mod train;
