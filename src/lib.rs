@@ -6,9 +6,10 @@
 pub mod dataset;
 pub mod demo;
 pub mod domain;
-pub mod model;
 pub mod http;
+pub mod model;
+pub mod objective;
 pub mod run_dir;
-pub mod store;
 pub mod score;
+pub mod store;
 pub mod train;

@@ -154,6 +154,7 @@ pub struct HyperparametersRequest {
     pub weighting: Auto<Weighting>,
     pub mix: Auto<Mix>,
     pub loss: Auto<PairLoss>,
+    pub label_smoothing: Auto<f64>,
     pub learning_rate: Auto<f64>,
     /// OpenAI's name: a factor on our default learning rate.
     pub learning_rate_multiplier: Auto<f64>,
@@ -190,7 +191,7 @@ fn lora_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Opt
 /// Training settings as they are used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Hyperparameters {
-    /// β, ε, mix, clip, weighting and loss.
+    /// β, ε, mix, clip, weighting, loss and label smoothing.
     #[serde(flatten)]
     pub objective: ObjectiveSpec,
     /// Peak learning rate. Default 1e-4 with LoRA, 1e-6 for full fine-tuning.
@@ -255,6 +256,7 @@ impl Hyperparameters {
                 weighting: request.weighting.or(Weighting::default()),
                 mix: request.mix.or(Mix::default()),
                 loss: request.loss.or(PairLoss::default()),
+                label_smoothing: request.label_smoothing.or(0.0),
             },
             learning_rate,
             lr_schedule: request.lr_schedule.or(LrSchedule::default()),
@@ -287,6 +289,8 @@ impl Hyperparameters {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         check("beta", positive(self.objective.beta) && self.objective.beta <= 100.0, "above 0 and at most 100");
         check("epsilon", (0.0..1.0).contains(&self.objective.epsilon), "at least 0 and below 1");
+        let smoothing = self.objective.label_smoothing;
+        check("label_smoothing", (0.0..0.5).contains(&smoothing), "at least 0 and below 0.5");
         check("learning_rate", positive(self.learning_rate) && self.learning_rate <= 1.0, "above 0 and at most 1");
         check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "between 0 and 1");
         check("weight_decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1");

@@ -10,6 +10,10 @@ pub enum Mix {
     /// The weighted harmonic mean of the probabilities: MRPO's lower bound (arXiv 2405.16388).
     #[default]
     Harmonic,
+    /// The weighted geometric mean: exact for the reverse KL divergence (arXiv 2502.01203).
+    Geometric,
+    /// The weighted arithmetic mean: exact for the forward KL divergence (arXiv 2502.01203).
+    Arithmetic,
 }
 
 /// The trust region around the base reference: Clipped Trust-Region Optimization (CTRO, arXiv 2405.16388).
@@ -62,4 +66,7 @@ pub struct ObjectiveSpec {
     pub weighting: Weighting,
     /// The loss of a pair.
     pub loss: PairLoss,
+    /// Assumed share of pairs whose two sides are the wrong way round, 0 ≤ s < 0.5 (conservative DPO).
+    #[serde(default)]
+    pub label_smoothing: f64,
 }

@@ -1,0 +1,3 @@
+//! Tests of the training half that need more than one room of it, or files from outside the repository.
+
+mod golden;
