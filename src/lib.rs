@@ -3,5 +3,7 @@
 //! Two halves that never import each other: the service (`http`, `store`, `worker`, `launch`) and the training (`run`,
 //! `train`, `objective`, `model`, `text`, `score`, `eval`). ARCHITECTURE.md has the picture; `tests/architecture.rs` holds it.
 
+pub mod dataset;
 pub mod domain;
 pub mod run_dir;
+pub mod text;
