@@ -12,4 +12,5 @@ pub mod objective;
 pub mod run_dir;
 pub mod score;
 pub mod store;
+pub mod text;
 pub mod train;

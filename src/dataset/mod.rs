@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Stands in for the dataset formats of the branch `objective` until that is merged: take its file for this one.
 
 use std::io::{BufRead, Result};
@@ -7,4 +8,37 @@ use crate::domain::{DatasetFormat, DatasetReport};
 /// Finds nothing wrong with any file.
 pub fn check(_: impl BufRead, _: Option<DatasetFormat>) -> Result<DatasetReport> {
     Ok(DatasetReport::default())
+=======
+//! Preference pairs.
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// What the completions answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// A text.
+    Text(String),
+    /// A conversation.
+    Messages(Vec<Message>),
+}
+
+/// One preference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreferencePair {
+    /// Line in the file, from 1.
+    pub line: u64,
+    /// What is answered.
+    pub prompt: Prompt,
+    /// The better answer.
+    pub chosen: String,
+    /// The worse answer.
+    pub rejected: String,
+>>>>>>> text2
 }
