@@ -5,5 +5,6 @@
 
 pub mod dataset;
 pub mod domain;
+pub mod fetch;
 pub mod run_dir;
 pub mod text;
