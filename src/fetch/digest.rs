@@ -1,6 +1,7 @@
 //! The digest that names a model: weights, tokenizer, template and adapters at once.
 
 use std::{
+    fmt::Write,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -41,8 +42,11 @@ pub fn digest(location: &ModelLocation) -> io::Result<(String, u64)> {
             n_bytes += add(&mut hash, &format!("adapter {i}/{name}"), &adapter.join(name))?;
         }
     }
-    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((format!("sha256:{digits}"), n_bytes))
+    let name = hash.finalize().iter().fold(String::from("sha256:"), |mut name, byte| {
+        write!(name, "{byte:02x}").expect("writing to a string cannot fail");
+        name
+    });
+    Ok((name, n_bytes))
 }
 
 fn files_of(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {

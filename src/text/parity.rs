@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Codec;
 use crate::{
-    dataset::{PreferencePair, Prompt},
+    dataset::{Message, PreferencePair, Prompt},
     domain::{ModelLocation, WeightsFormat},
 };
 
@@ -24,17 +24,35 @@ fn text(row: &Value, key: &str) -> String {
     row[key].as_str().unwrap().to_owned()
 }
 
+fn prompt(row: &Value) -> Prompt {
+    match row["prompt"].as_array() {
+        None => Prompt::Text(text(row, "prompt")),
+        Some(messages) => Prompt::Messages(
+            messages.iter().map(|m| Message { role: text(m, "role"), content: text(m, "content") }).collect(),
+        ),
+    }
+}
+
 #[test]
-fn smollm2_is_tokenised_as_transformers_does() {
+fn single_questions_have_the_ids_of_transformers() {
+    compare("llms_from_scratch_polite");
+}
+
+#[test]
+fn conversations_have_the_ids_of_transformers() {
+    compare("hh_rlhf_harmless_base_test");
+}
+
+fn compare(dataset: &str) {
     let weights = from_env("MRPO_SMOLLM2_GGUF", "models/SmolLM2-135M-Instruct.Q4_1.gguf");
     let shared = from_env("MRPO_SHARED", "shared");
-    let golden = shared.join("golden/logps_smollm2_chat_llms_from_scratch_polite.jsonl");
+    let golden = shared.join(format!("golden/logps_smollm2_chat_{dataset}.jsonl"));
     if !weights.is_file() || !golden.is_file() {
         eprintln!("skipped: {} or {} is not here", weights.display(), golden.display());
         return;
     }
     let codec = Codec::load(&ModelLocation { format: WeightsFormat::Gguf, weights, adapters: Vec::new() }).unwrap();
-    let data = rows(&shared.join("data/preference/llms_from_scratch_polite.jsonl"));
+    let data = rows(&shared.join(format!("data/preference/{dataset}.jsonl")));
     let golden = rows(&golden);
     assert!(!golden.is_empty());
     for expected in &golden {
@@ -42,7 +60,7 @@ fn smollm2_is_tokenised_as_transformers_does() {
         let pair = &data[row as usize];
         let pair = PreferencePair {
             line: row + 1,
-            prompt: Prompt::Text(text(pair, "prompt")),
+            prompt: prompt(pair),
             chosen: text(pair, "chosen"),
             rejected: text(pair, "rejected"),
         };
