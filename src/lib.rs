@@ -6,9 +6,11 @@
 pub mod dataset;
 pub mod demo;
 pub mod domain;
+pub mod fetch;
 pub mod http;
 pub mod model;
 pub mod objective;
+pub mod run;
 pub mod run_dir;
 pub mod score;
 pub mod store;

@@ -13,5 +13,5 @@ pub(crate) fn run(directory: &Path, device: &str) -> Result<()> {
         "{} is not a run's directory: it has no spec.json",
         directory.display()
     );
-    anyhow::bail!("this build has no training half: it cannot execute a run on {device}")
+    mrpo::run::execute(&run, device)
 }

@@ -207,7 +207,7 @@ struct PromptTokens {
 
 /// The token a template writes after an assistant's message, if it is one with a meaning of its own.
 ///
-/// The template is asked, not the tokenizer: base models are published with ChatML templates and an `eos_token` that ends
+/// The template is asked, not the tokenizer: base models are published with `ChatML` templates and an `eos_token` that ends
 /// documents, and Llama 3's `eos_token` differs from the `<|eot_id|>` that ends its turns.
 fn end_of_turn(template: &ChatTemplate, tokenizer: &Tokenizer, stop_ids: &[u32]) -> Result<Option<u32>, TextError> {
     const PROBE: &str = "mrpoprobe";

@@ -7,6 +7,8 @@ mod error;
 mod fit;
 mod gguf;
 mod huggingface;
+#[cfg(test)]
+mod parity;
 mod parts;
 mod pre_tokenizer;
 mod render;

@@ -58,5 +58,5 @@ mod tests {
         assert_eq!(row_digest("prompt", "completion", Some(3)), PINNED);
     }
 
-    const PINNED: &str = "TODO";
+    const PINNED: &str = "59e8ed1181e34fde144181e9de309c2ddf16286c0fd95362c45f8c44ef2f83b0";
 }

@@ -67,6 +67,7 @@ impl ChatTemplate {
 }
 
 /// `tojson` as transformers defines it: Python's `json.dumps(x, ensure_ascii=False, indent=...)`, nothing escaped for HTML.
+#[expect(clippy::needless_pass_by_value, reason = "the signature a filter has")]
 fn python_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let failed = |e: serde_json::Error| Error::new(ErrorKind::BadSerialization, e.to_string());
