@@ -4,6 +4,15 @@
 //! `train`, `objective`, `model`, `text`, `score`, `eval`). ARCHITECTURE.md has the picture; `tests/architecture.rs` holds it.
 
 pub mod dataset;
+pub mod demo;
 pub mod domain;
+pub mod fetch;
+pub mod http;
+pub mod model;
 pub mod objective;
+pub mod run;
 pub mod run_dir;
+pub mod score;
+pub mod store;
+pub mod text;
+pub mod train;

@@ -1,1 +1,61 @@
-fn main() {}
+//! `mrpo`: one binary, one role per subcommand.
+
+mod commands;
+mod config;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use config::ServeArgs;
+
+// glibc gives every big tensor back to the kernel and takes it anew: several times slower on element-wise operations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Fine-tunes language models on human preferences against several reference models, behind a REST API.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the API and works on its jobs.
+    Serve(ServeArgs),
+    /// Executes one run in its directory; what the server starts for each job.
+    Run {
+        /// The run's directory, with its spec.json.
+        directory: PathBuf,
+        /// What to compute on: `cpu`, `cuda` or `cuda:N`.
+        #[arg(long, default_value = "cpu")]
+        device: String,
+    },
+    /// Fine-tunes a small model with DPO, then MRPO, and shows what has changed.
+    Demo(mrpo::demo::DemoArgs),
+    /// Adds, lists and removes a running server's models.
+    Models(commands::models::ModelsArgs),
+    /// Prints the API's description (OpenAPI 3.1).
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => commands::serve::serve(args),
+        Command::Run { directory, device } => commands::run::run(&directory, &device),
+        Command::Demo(args) => mrpo::demo::run(args),
+        Command::Models(args) => commands::models::models(&args),
+        Command::Openapi => {
+            print!("{}", mrpo::http::document());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

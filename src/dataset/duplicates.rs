@@ -57,9 +57,8 @@ fn fingerprint(pair: &PreferencePair) -> Fingerprint {
             }
         }
     }
-    let mut half = Fingerprint::default();
-    half.copy_from_slice(&hash.finalize()[..half.len()]);
-    half
+    let digest = hash.finalize();
+    *digest.first_chunk().expect("a digest of 32 bytes")
 }
 
 #[cfg(test)]

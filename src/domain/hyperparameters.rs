@@ -172,7 +172,7 @@ pub struct HyperparametersRequest {
     pub truncation: Auto<Truncation>,
     /// Absent or `"auto"`: LoRA with our defaults. `null`: full fine-tuning.
     #[serde(deserialize_with = "lora_or_null", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<LoraRequest>)]
+    #[schema(value_type = Option<Auto<LoraRequest>>, default = json!("auto"))]
     pub lora: Option<Option<LoraRequest>>,
     pub eval_every_n_steps: Auto<u64>,
     pub checkpoint_every_n_steps: Auto<u64>,

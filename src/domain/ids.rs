@@ -15,6 +15,13 @@ pub struct InvalidId {
     expected: &'static str,
 }
 
+impl InvalidId {
+    /// What kind of identifier was expected, in words (`job id`).
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+}
+
 macro_rules! generated_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $prefix:literal) => {
         $(#[$doc])*

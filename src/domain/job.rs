@@ -283,7 +283,8 @@ impl JobStatus {
             Self::Running => {
                 matches!(to, Self::Queued | Self::Paused | Self::Succeeded | Self::Failed | Self::Cancelled)
             }
-            Self::Paused => matches!(to, Self::Queued | Self::Cancelled),
+            // Back to validating_files: it was paused before everything it reads had been checked.
+            Self::Paused => matches!(to, Self::ValidatingFiles | Self::Queued | Self::Cancelled),
             Self::Succeeded | Self::Failed | Self::Cancelled => false,
         }
     }

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Writes the spec.json files that run_all.sh gives to `mrpo run`.
+
+usage: specs.py register DIR MODEL_ID SOURCE STORE_DIR
+       specs.py train DIR REGISTERED_DIR PAIRS.jsonl KEY=VALUE ...
+KEY=VALUE overrides a setting of `hyperparameters`; reference=TUNED_RUN_DIR adds what that run made as a reference.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+JOB = "ftjob-" + "0" * 32
+# As in src/domain/hyperparameters.rs, but for the schedule: a constant rate and no warm-up, as simple as TRL can be told.
+HYPERPARAMETERS = {
+    "beta": 0.1,
+    "mix": "harmonic",
+    "clip": "adaptive",
+    "epsilon": 0.1,
+    "weighting": "arwc",
+    "loss": "sigmoid",
+    "label_smoothing": 0.0,
+    "learning_rate": 1e-4,
+    "lr_schedule": "constant",
+    "warmup_ratio": 0.0,
+    "weight_decay": 0.0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "max_grad_norm": 1.0,
+    "n_epochs": 1,
+    "batch_size": 8,
+    "micro_batch_tokens": 2048,
+    "max_length": 1024,
+    "truncation": "error",
+    "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]},
+    "eval_every_n_steps": None,
+    "checkpoint_every_n_steps": 1,
+}
+
+
+def events(run_dir):
+    return [json.loads(line) for line in open(Path(run_dir) / "events.jsonl", encoding="utf-8")]
+
+
+def model_of(run_dir):
+    """What a run registered or made."""
+    for event in reversed(events(run_dir)):
+        if event["type"] == "registered" or (event["type"] == "succeeded" and event.get("model")):
+            return event["model"]
+    sys.exit(f"{run_dir}: no model among its events; see stderr.log there")
+
+
+def reference(name, model):
+    return {"model": name, "digest": model["digest"], "location": model["location"], "weight": None}
+
+
+def write(run_dir, spec):
+    run_dir = Path(run_dir)
+    (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (run_dir / "spec.json").write_text(json.dumps(spec, indent=2))
+
+
+def main():
+    command, run_dir, *rest = sys.argv[1:]
+    if command == "register":
+        model, source, store_dir = rest
+        write(run_dir, {"kind": "register", "model": model, "source": source, "store_dir": store_dir})
+        return
+    registered, pairs, *settings = rest
+    references = [reference("base", model_of(registered))]
+    hyperparameters = dict(HYPERPARAMETERS)
+    for setting in settings:
+        key, value = setting.split("=", 1)
+        if key == "reference":
+            references.append(reference("tuned", model_of(value)))
+        else:
+            hyperparameters[key] = json.loads(value)
+    write(
+        run_dir,
+        {
+            "kind": "train",
+            "job": JOB,
+            "seed": 1,
+            "references": references,
+            "training_file": str(Path(pairs).resolve()),
+            "validation_file": None,
+            "hyperparameters": hyperparameters,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

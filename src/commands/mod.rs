@@ -1,0 +1,5 @@
+//! The subcommands, one file each.
+
+pub(crate) mod models;
+pub(crate) mod run;
+pub(crate) mod serve;

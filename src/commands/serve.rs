@@ -1,0 +1,98 @@
+//! `mrpo serve`: the database, the API and the worker in one process.
+
+use std::{
+    fs::File,
+    io::{IsTerminal, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use mrpo::{
+    http::{self, App},
+    store::Store,
+};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{ServeArgs, ServeConfig};
+
+/// Serves until SIGTERM or SIGINT. Runs go on without the server; the next one picks them up again.
+pub(crate) fn serve(args: ServeArgs) -> Result<()> {
+    let config = args.resolve()?;
+    log_to_stderr();
+    let _only_server = lock(&config.api.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve_until_told(config))
+}
+
+async fn serve_until_told(config: ServeConfig) -> Result<()> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %config.api.data_dir.display(),
+        slots = config.slots,
+        device = ?config.device,
+        "starting"
+    );
+    let store = Store::open(&config.api.data_dir).await?;
+    // The worker is started here; its heartbeat is what `/readyz` asks for.
+    let is_worker_alive = Arc::new(|| true);
+    let app = App::open(store.clone(), config.api, is_worker_alive).await?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}: another port is --listen 127.0.0.1:PORT, a free one --listen 127.0.0.1:0",
+            config.listen
+        )
+    })?;
+    // Programs that start a server on port 0 read this line; everything else goes to stderr.
+    println!("listening on http://{}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    http::serve(listener, http::router(app), told_to_stop()?).await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Done when the first SIGTERM or SIGINT arrives.
+fn told_to_stop() -> Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new connections; requests have ten seconds, runs go on");
+    })
+}
+
+/// Takes the data directory for this server; it is free again when the process ends, however it ends.
+fn lock(data_dir: &Path) -> Result<Flock<File>> {
+    let path = data_dir.join("server.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, Errno::EWOULDBLOCK)) => {
+            bail!("another mrpo server works in {}: stop it, or give this one its own --data-dir", data_dir.display())
+        }
+        Err((_, errno)) => bail!("cannot lock {}: {errno}", path.display()),
+    }
+}
+
+/// Lines for people on a terminal, JSON elsewhere; `RUST_LOG` sets the level.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        log.with_target(false).init();
+    } else {
+        log.json().flatten_event(true).with_span_list(false).with_target(false).init();
+    }
+}

@@ -1,0 +1,130 @@
+//! The server's configuration, in two stages: what was typed ([`ServeArgs`]), then what is used ([`ServeConfig`]).
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use mrpo::http::Settings;
+
+/// How many requests are worked on at once. Far above what a team needs, far below what would hurt.
+const MAX_REQUESTS: usize = 256;
+/// How many uploaded files are checked at once.
+const MAX_CHECKS: usize = 2;
+
+/// `mrpo serve`, as typed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen. Port 0 takes a free one; the address is printed.
+    #[arg(long, env = "MRPO_LISTEN", default_value = "127.0.0.1:8111", value_name = "HOST:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Where everything is kept: database, files, runs, models. One server per directory.
+    #[arg(long, env = "MRPO_DATA_DIR", default_value = "./mrpo-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// How many jobs run at once. A slot is one GPU, or on the CPU one run with all cores.
+    #[arg(long, env = "MRPO_SLOTS", default_value_t = 1, value_name = "N")]
+    pub(crate) slots: u16,
+    /// What jobs compute on: `cpu`, or `cuda` (slot N takes GPU N).
+    #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+    /// The largest file that may be uploaded.
+    #[arg(long, env = "MRPO_MAX_UPLOAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    pub(crate) max_upload_bytes: u64,
+    /// Whether a client may register a model by its path on this machine (`path:`).
+    #[arg(long, env = "MRPO_ALLOW_PATH_MODELS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) allow_path_models: bool,
+    /// Listen on more than this machine although nobody is asked for a key: whoever reaches the port can read every file,
+    /// run jobs and delete models.
+    #[arg(long)]
+    pub(crate) allow_unauthenticated: bool,
+}
+
+/// What jobs compute on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Device {
+    /// The processor.
+    Cpu,
+    /// One NVIDIA GPU per slot.
+    Cuda,
+}
+
+/// `mrpo serve`, as used: checked, paths absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServeConfig {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// Jobs at once, at least 1.
+    pub(crate) slots: u16,
+    /// What jobs compute on.
+    pub(crate) device: Device,
+    /// What the API is allowed to do; `data_dir` is absolute and exists.
+    pub(crate) api: Settings,
+}
+
+impl ServeArgs {
+    /// Checks what was typed and makes the data directory.
+    ///
+    /// # Errors
+    /// With the way out in words.
+    pub(crate) fn resolve(self) -> Result<ServeConfig> {
+        ensure!(
+            self.listen.ip().is_loopback() || self.allow_unauthenticated,
+            "{} can be reached from other machines, and this server asks nobody for a key: listen on 127.0.0.1 and come \
+             through a tunnel (ssh -L 8111:127.0.0.1:8111 HOST), or say --allow-unauthenticated if the network is trusted",
+            self.listen
+        );
+        ensure!(self.slots > 0, "--slots 0 would never run a job: give at least 1");
+        ensure!(self.max_upload_bytes > 0, "--max-upload-bytes 0 would refuse every file");
+        fs_err::create_dir_all(&self.data_dir).context("the data directory cannot be made")?;
+        let data_dir = fs_err::canonicalize(&self.data_dir)?;
+        Ok(ServeConfig {
+            listen: self.listen,
+            slots: self.slots,
+            device: self.device,
+            api: Settings {
+                data_dir,
+                max_upload_bytes: self.max_upload_bytes,
+                max_requests: MAX_REQUESTS,
+                max_checks: MAX_CHECKS,
+                allow_path_models: self.allow_path_models,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn resolve(typed: &[&str]) -> Result<ServeConfig> {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let data_dir = dir.path().join("data").display().to_string();
+        let words = ["mrpo", "--data-dir", &data_dir].into_iter().chain(typed.iter().copied());
+        Typed::try_parse_from(words).expect("parses").serve.resolve()
+    }
+
+    #[test]
+    fn what_was_not_typed_has_its_default() {
+        let config = resolve(&[]).expect("valid");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8111");
+        assert_eq!((config.slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 512 << 20));
+        assert!(config.api.allow_path_models && config.api.data_dir.is_absolute());
+        assert!(!resolve(&["--allow-path-models=false"]).expect("valid").api.allow_path_models);
+    }
+
+    #[test]
+    fn an_open_port_without_keys_must_be_asked_for() {
+        let refused = resolve(&["--listen", "0.0.0.0:8111"]).expect_err("refused").to_string();
+        assert!(refused.contains("--allow-unauthenticated"), "{refused}");
+        assert!(resolve(&["--listen", "0.0.0.0:8111", "--allow-unauthenticated"]).is_ok());
+        assert!(resolve(&["--listen", "[::1]:0"]).is_ok());
+        assert!(resolve(&["--slots", "0"]).is_err());
+    }
+}

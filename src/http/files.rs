@@ -1,0 +1,313 @@
+//! `/v1/files`: preference data, uploaded, checked line by line, and served back as it came.
+
+use std::{fmt::Write, path::Path as FsPath};
+
+use axum::{
+    extract::{DefaultBodyLimit, Request, State},
+    http::HeaderMap,
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    App,
+    download::Download,
+    error::ApiError,
+    extract::{Id, Query},
+    paging::{self, List},
+    upload,
+};
+use crate::{
+    domain::{DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, Problem},
+    store::FileQuery,
+};
+
+/// The longest page of files; also the default, as on OpenAI's wire.
+const MAX_FILES: usize = 10_000;
+/// How many problems `status_details` puts into words; `report` has more.
+const N_PROBLEMS_IN_WORDS: usize = 3;
+
+/// The routes.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        // The upload counts its bytes itself, against the configured limit.
+        .routes(routes!(upload_file))
+        .layer(DefaultBodyLimit::disable())
+        .routes(routes!(list_files))
+        .routes(routes!(get_file, delete_file))
+        .routes(routes!(get_file_content))
+}
+
+/// A file.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct FileObject {
+    id: FileId,
+    /// `file`.
+    #[schema(example = "file")]
+    object: &'static str,
+    /// Size in bytes.
+    bytes: u64,
+    /// Unix time in seconds.
+    created_at: i64,
+    /// The name it was uploaded under.
+    filename: String,
+    purpose: FilePurpose,
+    status: FileStatus,
+    /// The first problems, in words.
+    status_details: Option<String>,
+    /// SHA-256 of the content, in hexadecimal.
+    sha256: String,
+    /// What the check found; null until it is done.
+    report: Option<DatasetReport>,
+}
+
+impl From<FileRecord> for FileObject {
+    fn from(file: FileRecord) -> Self {
+        Self {
+            status_details: file.report.as_ref().and_then(in_words),
+            id: file.id,
+            object: "file",
+            bytes: file.size_bytes,
+            created_at: file.created_at,
+            filename: file.filename,
+            purpose: file.purpose,
+            status: file.status,
+            sha256: file.sha256,
+            report: file.report,
+        }
+    }
+}
+
+/// The first problems as one text, or nothing where there are none.
+fn in_words(report: &DatasetReport) -> Option<String> {
+    let problems = &report.problems;
+    if problems.is_empty() {
+        return None;
+    }
+    let one = |p: &Problem| match p.line {
+        Some(line) => format!("line {line}: {}", p.message),
+        None => p.message.clone(),
+    };
+    let mut words = problems.first.iter().take(N_PROBLEMS_IN_WORDS).map(one).collect::<Vec<_>>().join("; ");
+    if problems.n_total > N_PROBLEMS_IN_WORDS as u64 {
+        let _ = write!(words, "; and {} more: see report", problems.n_total - N_PROBLEMS_IN_WORDS as u64);
+    }
+    Some(words)
+}
+
+/// The form of an upload.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form in the API document; it is read part by part")]
+struct UploadForm {
+    /// The file: JSON lines, one preference pair each.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// `fine-tune`.
+    #[schema(example = "fine-tune")]
+    purpose: String,
+}
+
+/// Which files.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct FilesQuery {
+    /// Only those for this purpose.
+    purpose: Option<FilePurpose>,
+    /// The id of the last file of the page before.
+    after: Option<String>,
+    /// How many at most, 1 to 10000 (the default).
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<usize>,
+    /// By time of upload; newest first (`desc`) by default.
+    order: Option<Order>,
+}
+
+/// Direction of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// Oldest first.
+    Asc,
+    /// Newest first.
+    Desc,
+}
+
+/// What was deleted.
+#[expect(clippy::struct_field_names, reason = "the field's name is the wire's")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct Deleted {
+    /// Its id.
+    pub(super) id: String,
+    /// What it was.
+    #[schema(example = "file")]
+    pub(super) object: &'static str,
+    /// `true`.
+    #[schema(example = true)]
+    pub(super) deleted: bool,
+}
+
+impl Deleted {
+    /// The answer to a deletion.
+    pub(super) fn new(id: impl Into<String>, object: &'static str) -> axum::Json<Self> {
+        axum::Json(Self { id: id.into(), object, deleted: true })
+    }
+}
+
+/// Removes what uploads left that a crash of the server cut off.
+pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
+    fs_err::create_dir_all(directory)?;
+    for entry in fs_err::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(upload::TEMP_PREFIX) {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Uploads a file of preference pairs
+///
+/// Streamed to disk; then checked in the background: poll the file until its status is `processed` or `error`.
+#[utoipa::path(
+    post, path = "/v1/files", tag = "files",
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "Stored; its check has begun", body = FileObject),
+        (status = 400, description = "The form is malformed, or a part is missing or not valid"),
+        (status = 408, description = "The body stopped arriving"),
+        (status = 413, description = "The file is larger than this server allows"),
+        (status = 415, description = "The body is not a multipart form"),
+        (status = 507, description = "The server's disk is full; nothing was kept"),
+    )
+)]
+async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<FileObject>, ApiError> {
+    let temp = app.data_dir().join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
+    let form = upload::receive(req, temp, app.settings().max_upload_bytes).await?;
+    check_purpose(form.purpose.as_deref())?;
+    let record = FileRecord {
+        id: FileId::new(),
+        filename: form.filename,
+        purpose: FilePurpose::FineTune,
+        size_bytes: form.size_bytes,
+        sha256: form.sha256,
+        status: FileStatus::Uploaded,
+        report: None,
+        created_at: unix_now(),
+    };
+    let path = content_path(&app, &record.id);
+    form.content.keep(&path)?;
+    // The row comes last: a file without a row is invisible, a row without a file would be a lie.
+    if let Err(e) = app.store().insert_file(&record).await {
+        let _ = tokio::fs::remove_file(&path).await;
+        return Err(e.into());
+    }
+    app.checks().begin(record.id.clone());
+    Ok(axum::Json(record.into()))
+}
+
+fn check_purpose(purpose: Option<&str>) -> Result<(), ApiError> {
+    match purpose {
+        Some("fine-tune") => Ok(()),
+        None => Err(ApiError::invalid_at(
+            "/purpose",
+            "missing_field",
+            "the form has no part 'purpose': curl -F purpose=fine-tune",
+        )),
+        Some(other) => Err(ApiError::invalid_at(
+            "/purpose",
+            "invalid_value",
+            format!("the purpose of an upload is 'fine-tune', got '{other}'"),
+        )),
+    }
+}
+
+fn content_path(app: &App, id: &FileId) -> std::path::PathBuf {
+    app.data_dir().join("files").join(id.as_str())
+}
+
+fn unix_now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
+/// Lists the files
+#[utoipa::path(
+    get, path = "/v1/files", tag = "files", params(FilesQuery),
+    responses(
+        (status = 200, description = "One page", body = List<FileObject>),
+        (status = 400, description = "A parameter is not valid, or `after` is not in the list"),
+    )
+)]
+async fn list_files(
+    State(app): State<App>,
+    Query(query): Query<FilesQuery>,
+) -> Result<axum::Json<List<FileObject>>, ApiError> {
+    let after = query.after.as_deref();
+    let page = app
+        .store()
+        .files(&FileQuery {
+            purpose: query.purpose,
+            after: after.map(|text| text.parse().map_err(|_| paging::unknown_cursor(text))).transpose()?,
+            limit: paging::limit(query.limit, MAX_FILES, MAX_FILES)?,
+            ascending: query.order == Some(Order::Asc),
+        })
+        .await?;
+    Ok(axum::Json(List::of(page, |file| file.id.to_string(), FileObject::from)))
+}
+
+/// Shows a file and what its check found
+#[utoipa::path(
+    get, path = "/v1/files/{file_id}", tag = "files", params(("file_id" = String, Path, description = "The file")),
+    responses((status = 200, description = "The file", body = FileObject), (status = 404, description = "No such file"))
+)]
+async fn get_file(State(app): State<App>, Id(id): Id<FileId>) -> Result<axum::Json<FileObject>, ApiError> {
+    Ok(axum::Json(app.store().file(&id).await?.into()))
+}
+
+/// Deletes a file
+#[utoipa::path(
+    delete, path = "/v1/files/{file_id}", tag = "files", params(("file_id" = String, Path, description = "The file")),
+    responses(
+        (status = 200, description = "Deleted", body = Deleted),
+        (status = 404, description = "No such file"),
+        (status = 409, description = "A job that has not ended reads it"),
+    )
+)]
+async fn delete_file(State(app): State<App>, Id(id): Id<FileId>) -> Result<axum::Json<Deleted>, ApiError> {
+    app.store().delete_file(&id).await?;
+    if let Err(e) = tokio::fs::remove_file(content_path(&app, &id)).await {
+        tracing::warn!(%id, cause = %e, "the content of a deleted file stays behind");
+    }
+    Ok(Deleted::new(id, "file"))
+}
+
+/// Downloads a file as it was uploaded
+#[utoipa::path(
+    get, path = "/v1/files/{file_id}/content", tag = "files",
+    params(("file_id" = String, Path, description = "The file"), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
+    responses(
+        (status = 200, description = "The content", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The range asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "The client has it already"),
+        (status = 404, description = "No such file"),
+        (status = 416, description = "The range lies outside the file"),
+    )
+)]
+async fn get_file_content(
+    State(app): State<App>,
+    Id(id): Id<FileId>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let file = app.store().file(&id).await?;
+    let download = Download {
+        path: content_path(&app, &file.id),
+        filename: file.filename,
+        content_type: "application/octet-stream",
+        size_bytes: file.size_bytes,
+        sha256: file.sha256,
+    };
+    download.respond(&headers).await
+}

@@ -1,0 +1,95 @@
+//! Whether the server lives and can work, and what it is: `/`, `/healthz`, `/readyz`, `/openapi.json`.
+
+use std::{io, path::Path};
+
+use axum::{extract::State, http::header, response::IntoResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    App,
+    error::{ApiError, ErrorCode},
+    openapi, upload,
+};
+
+/// The routes.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(get_index))
+        .routes(routes!(get_health))
+        .routes(routes!(get_readiness))
+        .routes(routes!(get_openapi))
+}
+
+/// What this server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+struct Index {
+    /// `mrpo`.
+    #[schema(example = "mrpo")]
+    name: &'static str,
+    version: &'static str,
+    description: &'static str,
+    /// Where the API's description is.
+    openapi: &'static str,
+}
+
+/// A server that lives, or can work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+struct Health {
+    /// `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Names the server
+#[utoipa::path(get, path = "/", tag = "server", responses((status = 200, description = "What this is", body = Index)))]
+async fn get_index() -> axum::Json<Index> {
+    axum::Json(Index {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        description: env!("CARGO_PKG_DESCRIPTION"),
+        openapi: "/openapi.json",
+    })
+}
+
+/// Tells that the server lives
+#[utoipa::path(get, path = "/healthz", tag = "server", responses((status = 200, description = "It lives", body = Health)))]
+async fn get_health() -> axum::Json<Health> {
+    axum::Json(Health { status: "ok" })
+}
+
+/// Tells whether the server can work
+///
+/// The database answers, the data directory can be written, the worker is alive.
+#[utoipa::path(
+    get, path = "/readyz", tag = "server",
+    responses((status = 200, description = "It can", body = Health), (status = 503, description = "It cannot: `detail` says why"))
+)]
+async fn get_readiness(State(app): State<App>) -> Result<axum::Json<Health>, ApiError> {
+    let unready = |why: &str| ApiError::new(ErrorCode::Unready, why);
+    app.store().ping().await.map_err(|e| unready("the database does not answer").caused_by(e))?;
+    can_write(app.data_dir()).await.map_err(|e| unready("the data directory cannot be written").caused_by(e))?;
+    if !app.is_worker_alive() {
+        return Err(unready("the worker does not answer: jobs wait; restart the server if this lasts"));
+    }
+    Ok(axum::Json(Health { status: "ok" }))
+}
+
+/// Writes a few bytes and leaves nothing behind.
+async fn can_write(data_dir: &Path) -> io::Result<()> {
+    let path = data_dir.join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
+    let written = tokio::fs::write(&path, b"ok").await;
+    let removed = tokio::fs::remove_file(&path).await;
+    written.and(removed)
+}
+
+/// Describes the API (OpenAPI 3.1)
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "server",
+    responses((status = 200, description = "This document", body = Object, content_type = "application/json"))
+)]
+async fn get_openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::document())
+}

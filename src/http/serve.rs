@@ -1,0 +1,77 @@
+//! Taking connections: limits on how long a request's head may take and on how many there are, and an orderly end.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+/// How long the head of a request may take, and how long an idle connection is kept.
+const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
+/// How long requests that are being answered may go on after the server was told to stop.
+const MAX_FAREWELL: Duration = Duration::from_secs(10);
+/// The most connections at once; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Serves until `stop` is done, then finishes what is being answered, for ten seconds at most.
+pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(MAX_HEAD_TIME);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = async {
+            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (accept(&listener).await, slot)
+        };
+        let (stream, slot) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accepted => accepted,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that hangs up or sends nonsense is its own affair.
+            if let Err(e) = connection.await {
+                tracing::debug!(cause = %e, "a connection ended early");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(MAX_FAREWELL, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still being answered after {} seconds: cut off", MAX_FAREWELL.as_secs());
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                return stream;
+            }
+            Err(e) if is_of_one_connection(&e) => {}
+            // Out of file descriptors or of memory: trying again at once would only burn the processor.
+            Err(e) => {
+                tracing::error!(cause = %e, "no connection could be accepted");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(e: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(e.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,236 @@
+//! A multipart form streamed to disk: any order of parts, digest computed on the way, and nothing left behind when it fails.
+
+use std::{fmt::Write, path::PathBuf, time::Duration};
+
+use axum::{
+    extract::{FromRequest, Multipart, Request, multipart::Field},
+    http::header,
+};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+use super::{
+    error::{ApiError, ErrorCode},
+    extract::{content_length, refuse_body},
+};
+use crate::run_dir::sync_dir;
+
+/// What the names of temporary files begin with: those that a crash leaves behind are removed at the next start.
+pub(super) const TEMP_PREFIX: &str = "upload-";
+/// How long the next piece of the body may take.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+/// The longest text part (`purpose`).
+const MAX_TEXT_BYTES: usize = 64;
+/// The longest file name that is kept.
+const MAX_NAME_CHARS: usize = 255;
+/// What the form may add to the file: boundaries, headers, the other parts.
+const FORM_BYTES: u64 = 64 << 10;
+/// How much of a file that is too large is read away, so that the client gets to read the answer.
+const MAX_DRAINED_BYTES: u64 = 8 << 20;
+
+/// What a form held. The file lies in a temporary place until it is [kept](TempFile::keep).
+#[derive(Debug)]
+pub(super) struct Form {
+    /// The file's name as the client wrote it; shown, never used as a path.
+    pub filename: String,
+    /// The part `purpose`.
+    pub purpose: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+    /// The content.
+    pub content: TempFile,
+}
+
+/// A file that is removed again unless it is kept.
+#[derive(Debug)]
+pub(super) struct TempFile {
+    path: PathBuf,
+}
+
+impl TempFile {
+    /// Moves it to its final name; durable when this returns.
+    pub(super) fn keep(self, path: &std::path::Path) -> std::io::Result<()> {
+        fs_err::rename(&self.path, path)?;
+        if let Some(directory) = path.parent() {
+            sync_dir(directory)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        // After a rename there is nothing here any more.
+        if let Err(e) = std::fs::remove_file(&self.path)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), cause = %e, "a temporary file stays behind");
+        }
+    }
+}
+
+/// Reads a form whose file has at most `max_bytes` into the file `temp`.
+pub(super) async fn receive(req: Request, temp: PathBuf, max_bytes: u64) -> Result<Form, ApiError> {
+    let is_form = req
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"multipart/form-data"));
+    if !is_form {
+        refuse_body(req).await;
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "send a multipart form: curl -F purpose=fine-tune -F file=@pairs.jsonl",
+        ));
+    }
+    if content_length(req.headers()).is_some_and(|n| n > max_bytes.saturating_add(FORM_BYTES)) {
+        refuse_body(req).await;
+        return Err(too_large(max_bytes));
+    }
+    let mut form = Multipart::from_request(req, &()).await.map_err(|e| {
+        ApiError::new(ErrorCode::InvalidMultipart, "the Content-Type header names no boundary").caused_by(e)
+    })?;
+    let mut purpose = None;
+    let mut file = None;
+    while let Some(field) = wait(form.next_field()).await? {
+        let name = field.name().unwrap_or_default().to_owned();
+        let seen = match name.as_str() {
+            "file" => file.is_some(),
+            "purpose" => purpose.is_some(),
+            _ => return Err(unknown_part(&name)),
+        };
+        if seen {
+            return Err(ApiError::invalid_at(
+                &format!("/{name}"),
+                "duplicate_field",
+                format!("the form has two parts '{name}'"),
+            ));
+        }
+        if name == "file" {
+            file = Some(receive_file(field, temp.clone(), max_bytes).await?);
+        } else {
+            purpose = Some(receive_text(field, "/purpose").await?);
+        }
+    }
+    let Some((filename, size_bytes, sha256, content)) = file else {
+        return Err(ApiError::invalid_at(
+            "/file",
+            "missing_field",
+            "the form has no part 'file': curl -F file=@pairs.jsonl",
+        ));
+    };
+    Ok(Form { filename, purpose, size_bytes, sha256, content })
+}
+
+async fn receive_file(
+    mut field: Field<'_>,
+    path: PathBuf,
+    max_bytes: u64,
+) -> Result<(String, u64, String, TempFile), ApiError> {
+    let Some(filename) = field.file_name().map(clean_name).filter(|name| !name.is_empty()) else {
+        return Err(ApiError::invalid_at("/file", "missing_filename", "the part 'file' has no file name"));
+    };
+    let mut file = tokio::fs::File::create_new(&path).await?;
+    let content = TempFile { path };
+    let mut hash = Sha256::new();
+    let mut n_bytes = 0_u64;
+    while let Some(chunk) = wait(field.chunk()).await? {
+        n_bytes += chunk.len() as u64;
+        if n_bytes > max_bytes {
+            drain(field).await;
+            return Err(too_large(max_bytes));
+        }
+        hash.update(&chunk);
+        file.write_all(&chunk).await?;
+    }
+    // tokio's file writes behind: only after the flush is every write's error known.
+    file.flush().await?;
+    file.sync_all().await?;
+    let sha256 = hex(&hash.finalize());
+    Ok((filename, n_bytes, sha256, content))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+async fn receive_text(mut field: Field<'_>, pointer: &str) -> Result<String, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = wait(field.chunk()).await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_TEXT_BYTES {
+            return Err(ApiError::invalid_at(pointer, "too_long", format!("at most {MAX_TEXT_BYTES} bytes")));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| ApiError::invalid_at(pointer, "invalid_value", "the part is not UTF-8"))
+}
+
+/// Waits for the next piece, but not for ever.
+async fn wait<T>(
+    next: impl Future<Output = Result<T, axum::extract::multipart::MultipartError>>,
+) -> Result<T, ApiError> {
+    match tokio::time::timeout(MAX_IDLE, next).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => {
+            Err(ApiError::new(ErrorCode::InvalidMultipart, "the form is malformed or was cut off before its end")
+                .caused_by(e))
+        }
+        Err(_) => Err(ApiError::new(
+            ErrorCode::RequestTimeout,
+            format!("nothing arrived for {} seconds: send the file again", MAX_IDLE.as_secs()),
+        )),
+    }
+}
+
+async fn drain(mut field: Field<'_>) {
+    let mut n_bytes = 0;
+    while let Ok(Some(chunk)) = wait(field.chunk()).await {
+        n_bytes += chunk.len() as u64;
+        if n_bytes > MAX_DRAINED_BYTES {
+            break;
+        }
+    }
+}
+
+fn too_large(max_bytes: u64) -> ApiError {
+    ApiError::new(
+        ErrorCode::BodyTooLarge,
+        format!(
+            "a file has at most {max_bytes} bytes here: split it, or start the server with a larger --max-upload-bytes"
+        ),
+    )
+    .param("file")
+}
+
+fn unknown_part(name: &str) -> ApiError {
+    let shown: String = name.chars().take(64).collect();
+    let message = if shown.starts_with("expires_after") {
+        "files do not expire here: delete the file when you no longer need it".to_owned()
+    } else {
+        format!("the form has a part '{shown}'; 'file' and 'purpose' are expected")
+    };
+    ApiError::invalid_at(&format!("/{shown}"), "unknown_field", message)
+}
+
+/// The last part of what may be a path, without control characters, not too long.
+fn clean_name(name: &str) -> String {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_never_a_path() {
+        assert_eq!(clean_name("../../etc/passwd"), "passwd");
+        assert_eq!(clean_name("C:\\data\\pairs.jsonl"), "pairs.jsonl");
+        assert_eq!(clean_name("a\r\nb"), "ab");
+        assert_eq!(clean_name("x/"), "");
+    }
+}

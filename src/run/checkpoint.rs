@@ -1,0 +1,153 @@
+//! Checkpoints: everything a run needs to go on exactly, written beside, synced, then renamed.
+
+use std::{collections::HashMap, io::Read, path::Path};
+
+use anyhow::Context;
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::references::unusable;
+use crate::{
+    domain::{Failure, FailureCode, ModelInfo, ModelLocation, TrainSpec, WeightsFormat},
+    model::{ModelFacts, inspect, save_adapter, save_full},
+    run_dir::{CheckpointFile, CheckpointManifest, RunDir, read_json, sync_dir},
+    text::Codec,
+    train::Policy,
+};
+
+/// `state.json`: where the loop stands, and what the run stands on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LoopState {
+    /// Steps done.
+    pub(super) step: u64,
+    /// Tokens trained on.
+    pub(super) n_tokens: u64,
+    /// Digests of the references, in order; a resumed run must have the same.
+    pub(super) references: Vec<String>,
+    /// Digest of the training file.
+    pub(super) training_file: String,
+}
+
+/// Writes the checkpoint of `state`. Returns the model it holds and its size in bytes.
+pub(super) fn write(
+    run: &RunDir,
+    spec: &TrainSpec,
+    policy: &Policy,
+    codec: &Codec,
+    state: &LoopState,
+) -> anyhow::Result<(ModelInfo, u64)> {
+    let name = RunDir::checkpoint_name(state.step);
+    let (beside, home) = (run.checkpoints().join(format!("{name}.writing")), run.checkpoints().join(&name));
+    let _ = fs_err::remove_dir_all(&beside);
+    fs_err::create_dir_all(&beside)?;
+    let base = &spec.references[0];
+    match &spec.hyperparameters.lora {
+        Some(lora) => save_adapter(&beside, &policy.parameters, lora, base.model.as_str())?,
+        None => {
+            save_full(&beside, &policy.parameters, policy.decoder.config())?;
+            codec.save(&beside).map_err(|e| unusable(base, &e))?;
+        }
+    }
+    let moments: HashMap<String, candle_core::Tensor> = policy.optimizer.state(&policy.parameters)?.into_iter().collect();
+    candle_core::safetensors::save(&moments, beside.join("optimizer.safetensors"))?;
+    fs_err::write(beside.join("state.json"), serde_json::to_vec_pretty(state)?)?;
+    let manifest = manifest(&beside, state.step)?;
+    fs_err::write(beside.join(RunDir::MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+    for entry in fs_err::read_dir(&beside)? {
+        fs_err::File::open(entry?.path())?.sync_all()?;
+    }
+    sync_dir(&beside)?;
+    // A complete one under this name can only be the same, from an attempt that died before it said so.
+    if home.exists() {
+        fs_err::remove_dir_all(&home)?;
+    }
+    fs_err::rename(&beside, &home)?;
+    sync_dir(&run.checkpoints())?;
+    let size = manifest.files.iter().map(|f| f.size_bytes).sum();
+    Ok((model_info(spec, codec, &home, &manifest)?, size))
+}
+
+/// The newest complete checkpoint put back into `policy`; `None` where there is none.
+pub(super) fn restore(run: &RunDir, spec: &TrainSpec, training_file: &str, policy: &mut Policy) -> anyhow::Result<Option<LoopState>> {
+    let Some((step, home)) = run.list_checkpoints()?.pop() else { return Ok(None) };
+    let invalid = |what: &str| Failure::new(FailureCode::InvalidCheckpoint, format!("the checkpoint at step {step} {what}"));
+    let state: LoopState = read_json(&home.join("state.json"))?;
+    if state.references.iter().ne(spec.references.iter().map(|r| &r.digest)) {
+        return Err(invalid("was made against other references: their files have changed").into());
+    }
+    if state.training_file != training_file {
+        return Err(invalid("was made with another training file: its content has changed").into());
+    }
+    let file = if spec.hyperparameters.lora.is_some() { "adapter_model.safetensors" } else { "model.safetensors" };
+    let values = candle_core::safetensors::load(home.join(file), &Device::Cpu)?;
+    let moments = candle_core::safetensors::load(home.join("optimizer.safetensors"), &Device::Cpu)?;
+    let names: Vec<_> = policy.parameters.iter().map(|(id, name, _)| (id, name.to_owned())).collect();
+    for (id, name) in names {
+        let value = values.get(&name).ok_or_else(|| invalid(&format!("lacks the weight {name}")))?;
+        policy.parameters.set(id, value.clone());
+    }
+    let take = |name: &str| {
+        moments.get(name).cloned().ok_or_else(|| candle_core::Error::Msg(format!("optimizer.safetensors lacks {name}")))
+    };
+    policy.optimizer.restore(state.step, &policy.parameters, take)?;
+    Ok(Some(state))
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(super) fn sha256_of(path: &Path) -> anyhow::Result<String> {
+    let mut file = fs_err::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect());
+        }
+        hasher.update(&buffer[..n]);
+    }
+}
+
+fn manifest(directory: &Path, step: u64) -> anyhow::Result<CheckpointManifest> {
+    let mut files = Vec::new();
+    for entry in fs_err::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).context("a checkpoint's file has a plain name")?.to_owned();
+        files.push(CheckpointFile { name, size_bytes: fs_err::metadata(&path)?.len(), sha256: sha256_of(&path)? });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(CheckpointManifest { step, files })
+}
+
+/// The checkpoint as a model: an adapter more on the base, or a directory of its own.
+fn model_info(spec: &TrainSpec, codec: &Codec, home: &Path, manifest: &CheckpointManifest) -> anyhow::Result<ModelInfo> {
+    let base = &spec.references[0];
+    let location = if spec.hyperparameters.lora.is_some() {
+        let mut location = base.location.clone();
+        location.adapters.push(home.to_owned());
+        location
+    } else {
+        ModelLocation { format: WeightsFormat::Huggingface, weights: home.to_owned(), adapters: Vec::new() }
+    };
+    let weights = manifest.files.iter().filter(|f| !matches!(f.name.as_str(), "optimizer.safetensors" | "state.json"));
+    // Of what the model says, the base and the adapter decide: the same two give the same digest wherever they lie.
+    let mut hasher = Sha256::new();
+    hasher.update(base.digest.as_bytes());
+    let mut size_bytes = 0;
+    for file in weights {
+        hasher.update(format!("\n{} {}", file.name, file.sha256));
+        size_bytes += file.size_bytes;
+    }
+    let digest: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let ModelFacts { architecture, n_parameters, max_position_embeddings, .. } = inspect(&location)?;
+    Ok(ModelInfo {
+        location,
+        digest: format!("sha256:{digest}"),
+        architecture,
+        n_parameters,
+        vocab_size: codec.vocab_size() as u64,
+        max_position_embeddings,
+        has_chat_template: codec.has_template(),
+        size_bytes,
+    })
+}

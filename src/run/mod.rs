@@ -1,0 +1,66 @@
+//! One run, end to end, in this process: reads a run directory's spec, does what it says, and tells it in `events.jsonl`.
+
+mod checkpoint;
+mod journal;
+mod prepare;
+mod references;
+mod register;
+mod signal;
+mod training;
+
+use anyhow::Context;
+
+use crate::{
+    domain::{Failure, FailureCode, RunEvent, RunSpec},
+    run_dir::RunDir,
+};
+
+use journal::Journal;
+
+/// Executes the run in `run`; `device` is `cpu`. How it ended stands in its last event.
+///
+/// # Errors
+/// If the directory cannot be worked in at all: another process holds its lock, or its files cannot be read or written.
+pub fn execute(run: &RunDir, device: &str) -> anyhow::Result<()> {
+    let _lock = run
+        .lock()
+        .with_context(|| format!("cannot lock {}", run.root().display()))?
+        .with_context(|| format!("another process works in {}", run.root().display()))?;
+    signal::listen()?;
+    let mut journal = Journal::open(run)?;
+    let outcome = match device {
+        "cpu" => dispatch(run, &mut journal),
+        other => Err(Failure::new(FailureCode::InvalidSpec, format!("the device '{other}' is not supported; use cpu")).into()),
+    };
+    let last = match outcome {
+        Ok(last) => last,
+        Err(error) => {
+            // The chain goes to stderr; the event holds what a client may see.
+            eprintln!("the run failed: {error:?}");
+            RunEvent::Failed { failure: failure_of(&error) }
+        }
+    };
+    journal.say(last)?;
+    journal.sync()
+}
+
+fn dispatch(run: &RunDir, journal: &mut Journal) -> anyhow::Result<RunEvent> {
+    let spec = run.spec().map_err(|e| Failure::new(FailureCode::InvalidSpec, format!("spec.json cannot be read: {e}")))?;
+    match spec {
+        RunSpec::Train(spec) => training::train(run, &spec, journal),
+        RunSpec::Register(spec) => register::register(&spec, journal),
+    }
+}
+
+/// The failure inside an error, or an internal one.
+fn failure_of(error: &anyhow::Error) -> Failure {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.clone();
+    }
+    let is_full = |e: &std::io::Error| e.raw_os_error() == Some(nix::errno::Errno::ENOSPC as i32);
+    if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_full)) {
+        let message = "the disk is full: free some space and start the job again; what was saved is kept";
+        return Failure::new(FailureCode::DiskFull, message);
+    }
+    Failure::new(FailureCode::Internal, format!("{error:#}"))
+}

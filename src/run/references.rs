@@ -1,0 +1,144 @@
+//! The references' log-probabilities: each computed once, on text, in the reference's own tokens, and kept in `scores.out.jsonl`.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::{journal::Journal, prepare::Prepared, signal};
+use crate::{
+    domain::{Failure, FailureCode, Level, Phase, ResolvedReference},
+    model::{Decoder, Parameters, Tuning, Weights},
+    objective::SequenceLogps,
+    run_dir::{JsonLines, RunDir},
+    score::{ScoringPair, score_pairs},
+    text::{Codec, EncodedPair, cut_prompt_to_chars, row_digest},
+};
+
+/// Pairs scored between two writes: what a kill can lose.
+const N_AT_ONCE: usize = 8;
+
+/// One line of `scores.out.jsonl`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct ScoreLine {
+    /// Digest of the reference's files.
+    reference: String,
+    /// Digests of the exact prompt with each completion and the cut.
+    chosen_row: String,
+    rejected_row: String,
+    /// Line of the file; for people.
+    line: u64,
+    /// Summed log-probabilities, in nats.
+    chosen: f64,
+    rejected: f64,
+}
+
+/// The scores known so far, and the file new ones go to.
+pub(super) struct Scores {
+    known: HashMap<(String, String, String), SequenceLogps>,
+    out: JsonLines,
+}
+
+impl Scores {
+    /// Reads what an earlier attempt has computed.
+    pub(super) fn open(run: &RunDir) -> anyhow::Result<Self> {
+        let out = JsonLines::open(&run.scores_out())?;
+        let mut known = HashMap::new();
+        for line in fs_err::read_to_string(run.scores_out())?.lines() {
+            let s: ScoreLine = serde_json::from_str(line).context("scores.out.jsonl has a line that is no score")?;
+            let logps = SequenceLogps { chosen: s.chosen, rejected: s.rejected };
+            known.insert((s.reference, s.chosen_row, s.rejected_row), logps);
+        }
+        Ok(Self { known, out })
+    }
+
+    /// Scores `pairs` under one reference where that is not known yet; loads it only if something is missing.
+    /// `policy` is what reference 0 is scored with: the policy before its first step. `None` if asked to stop.
+    pub(super) fn of(
+        &mut self,
+        reference: &ResolvedReference,
+        pairs: &[&Prepared],
+        policy: Option<(&Decoder, &Parameters)>,
+        journal: &mut Journal,
+    ) -> anyhow::Result<Option<Vec<SequenceLogps>>> {
+        let codec = Codec::load(&reference.location).map_err(|e| unusable(reference, &e))?;
+        let mut keys = Vec::with_capacity(pairs.len());
+        for p in pairs {
+            let prompt = codec.render_prompt(&p.pair.prompt).map_err(|e| unusable(reference, &e))?;
+            let row = |completion| row_digest(&prompt, completion, p.n_chars_kept);
+            keys.push((reference.digest.clone(), row(&p.pair.chosen), row(&p.pair.rejected)));
+        }
+        let missing: Vec<usize> = (0..pairs.len()).filter(|i| !self.known.contains_key(&keys[*i])).collect();
+        let name = reference.model.as_str();
+        journal.message(
+            Level::Info,
+            format!("reference {name}: {} pairs known, {} to score", pairs.len() - missing.len(), missing.len()),
+        )?;
+        if !missing.is_empty() {
+            let loaded = match policy {
+                Some(_) => None,
+                None => Some(load(reference)?),
+            };
+            let (decoder, parameters) = match (policy, &loaded) {
+                (Some(policy), _) => policy,
+                (None, Some((decoder, parameters))) => (decoder, parameters),
+                (None, None) => unreachable!("loaded where there is no policy"),
+            };
+            for (n_done, chunk) in missing.chunks(N_AT_ONCE).enumerate() {
+                if signal::stop_requested() {
+                    return Ok(None);
+                }
+                journal.progress(Phase::ScoringReferences, n_done * N_AT_ONCE, missing.len(), Some(name))?;
+                self.score(reference, &codec, (decoder, parameters), chunk, pairs, &keys)?;
+            }
+            journal.progress(Phase::ScoringReferences, missing.len(), missing.len(), Some(name))?;
+            self.out.sync()?;
+        }
+        let find = |key| self.known.get(key).copied().context("a reference score is missing although it was computed");
+        keys.iter().map(find).collect::<anyhow::Result<Vec<_>>>().map(Some)
+    }
+
+    fn score(
+        &mut self,
+        reference: &ResolvedReference,
+        codec: &Codec,
+        (decoder, parameters): (&Decoder, &Parameters),
+        chunk: &[usize],
+        pairs: &[&Prepared],
+        keys: &[(String, String, String)],
+    ) -> anyhow::Result<()> {
+        let mut scoring = Vec::with_capacity(chunk.len());
+        for i in chunk {
+            let encoded = codec.encode_pair(&pairs[*i].pair).map_err(|e| unusable(reference, &e))?;
+            let encoded = match pairs[*i].n_chars_kept {
+                Some(n_chars_kept) => cut_prompt_to_chars(encoded, n_chars_kept),
+                None => encoded,
+            };
+            let EncodedPair { prompt, chosen, rejected, .. } = encoded;
+            scoring.push(ScoringPair { prompt, chosen, rejected });
+        }
+        let borrowed: Vec<&ScoringPair> = scoring.iter().collect();
+        for (i, (chosen, rejected)) in chunk.iter().zip(score_pairs(decoder, parameters, &borrowed)?) {
+            let line = pairs[*i].pair.line;
+            if !(chosen.is_finite() && rejected.is_finite()) {
+                let message = format!("the log-probability of line {line} under {} is not a finite number", reference.model);
+                return Err(Failure::new(FailureCode::InvalidReferenceScore, message).into());
+            }
+            let (digest, chosen_row, rejected_row) = keys[*i].clone();
+            let score = ScoreLine { reference: digest, chosen_row, rejected_row, line, chosen, rejected };
+            self.out.append(&score)?;
+            self.known.insert(keys[*i].clone(), SequenceLogps { chosen, rejected });
+        }
+        Ok(())
+    }
+}
+
+fn load(reference: &ResolvedReference) -> anyhow::Result<(Decoder, Parameters)> {
+    let weights = Weights::load(&reference.location).map_err(|e| unusable(reference, &e))?;
+    Ok(Decoder::new(weights, &Tuning::Frozen).map_err(|e| unusable(reference, &e))?)
+}
+
+/// The failure of a model whose files do not serve.
+pub(super) fn unusable(reference: &ResolvedReference, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(FailureCode::InvalidModel, format!("the model {}: {error}", reference.model))
+}

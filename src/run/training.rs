@@ -1,0 +1,243 @@
+//! A fine-tuning run from top to bottom: data, references, policy, step-0 check, steps, evaluations, checkpoints.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use super::{
+    checkpoint::{self, LoopState},
+    journal::Journal,
+    prepare::{Prepared, prepare},
+    references::{Scores, unusable},
+    signal,
+};
+use crate::{
+    domain::{
+        CheckpointSummary, EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, TrainSpec,
+        Weighting, metric,
+    },
+    model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
+    run_dir::RunDir,
+    text::Codec,
+    train::{AdamW, AdamWSettings, Plan, Policy, StepError, TrainingPair, epoch_order, evaluate_pairs, training_step},
+};
+
+/// Longest sampled completion, in tokens.
+const N_SAMPLE_TOKENS: usize = 48;
+
+/// Log-probabilities of policy and base may differ by this much of their size at step 0: rounding, in another batch.
+const STEP_ZERO_TOLERANCE: f64 = 1e-3;
+
+struct Session<'a> {
+    run: &'a RunDir,
+    spec: &'a TrainSpec,
+    codec: Codec,
+    policy: Policy,
+    training: Vec<TrainingPair>,
+    validation: Vec<TrainingPair>,
+    plan: Plan,
+    state: LoopState,
+    /// The newest metrics, for the next checkpoint's event.
+    newest: BTreeMap<String, f64>,
+}
+
+/// Executes the run. Returns its last event.
+pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> anyhow::Result<RunEvent> {
+    let base = spec.references.first().ok_or_else(|| Failure::new(FailureCode::InvalidSpec, "the spec has no base"))?;
+    let settings = &spec.hyperparameters;
+    journal.progress(Phase::Preparing, 0, 1, None)?;
+    let codec = Codec::load(&base.location).map_err(|e| unusable(base, &e))?;
+    let prepared = prepare(&spec.training_file, "training", &codec, settings, journal)?;
+    let held_out = match &spec.validation_file {
+        Some(path) => prepare(path, "validation", &codec, settings, journal)?,
+        None => Vec::new(),
+    };
+    let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
+
+    // The extra references first, one in memory at a time; the base is the policy before its first step.
+    let mut scores = Scores::open(run)?;
+    let mut columns = Vec::new();
+    for reference in &spec.references[1..] {
+        let Some(column) = scores.of(reference, &all, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };
+        columns.push(column);
+    }
+    let policy = build_policy(spec)?;
+    let Some(column) = scores.of(base, &all, Some((&policy.decoder, &policy.parameters)), journal)? else {
+        return Ok(RunEvent::Stopped { step: 0 });
+    };
+    columns.insert(0, column);
+
+    let training_file = checkpoint::sha256_of(&spec.training_file)?;
+    let references = spec.references.iter().map(|r| r.digest.clone()).collect();
+    let mut pairs = with_references(prepared, &columns, 0);
+    let validation = with_references(held_out, &columns, pairs.len());
+    pairs.shrink_to_fit();
+    let plan = Plan::new(settings, pairs.len());
+    let state = LoopState { step: 0, n_tokens: 0, references, training_file };
+    let newest = BTreeMap::new();
+    let mut session = Session { run, spec, codec, policy, training: pairs, validation, plan, state, newest };
+    match checkpoint::restore(run, spec, &session.state.training_file, &mut session.policy)? {
+        Some(state) => {
+            journal.message(Level::Info, format!("resumed from the checkpoint at step {}", state.step))?;
+            session.state = state;
+        }
+        None => session.check_step_zero(journal)?,
+    }
+    session.run_steps(journal)
+}
+
+impl Session<'_> {
+    fn run_steps(&mut self, journal: &mut Journal) -> anyhow::Result<RunEvent> {
+        let plan = self.plan;
+        journal.progress(Phase::Training, self.state.step as usize, plan.n_steps as usize, None)?;
+        if self.state.step == 0 {
+            self.evaluate(EvaluationPhase::Before, journal)?;
+            self.sample("before", journal)?;
+        }
+        let mut saved = (self.state.step > 0).then_some(self.state.step);
+        let mut model = None;
+        while self.state.step < plan.n_steps {
+            let started = Instant::now();
+            let (epoch_idx, range) = plan.position(self.state.step);
+            let order = epoch_order(self.training.len(), self.spec.seed, epoch_idx);
+            let batch: Vec<&TrainingPair> = order[range].iter().map(|i| &self.training[*i]).collect();
+            let mut values = match training_step(&mut self.policy, &batch, self.state.step, plan.n_steps) {
+                Err(StepError::NonFinite(message)) => {
+                    return Err(Failure::new(FailureCode::NonFiniteLoss, message).into());
+                }
+                other => other?,
+            };
+            self.state.step += 1;
+            self.state.n_tokens += batch.iter().map(|p| p.n_tokens() as u64).sum::<u64>();
+            values.insert(metric::NUM_TOKENS.to_owned(), self.state.n_tokens as f64);
+            values.insert(metric::EPOCH.to_owned(), self.state.step as f64 / plan.n_steps_per_epoch as f64);
+            values.insert(metric::STEP_DURATION_MS.to_owned(), started.elapsed().as_secs_f64() * 1e3);
+            self.newest.extend(values.clone());
+            journal.say(RunEvent::Metrics { step: self.state.step, values })?;
+            journal.progress(Phase::Training, self.state.step as usize, plan.n_steps as usize, None)?;
+            let is_last = self.state.step == plan.n_steps;
+            if is_last || self.state.step.is_multiple_of(plan.eval_every) {
+                let phase = if is_last { EvaluationPhase::After } else { EvaluationPhase::During };
+                self.evaluate(phase, journal)?;
+            }
+            let stop = signal::stop_requested() && !is_last;
+            if is_last || stop || self.state.step.is_multiple_of(plan.checkpoint_every) {
+                model = Some(self.save(journal)?);
+                saved = Some(self.state.step);
+            }
+            if stop {
+                return Ok(RunEvent::Stopped { step: self.state.step });
+            }
+        }
+        if saved != Some(self.state.step) || model.is_none() {
+            // An earlier attempt wrote the last checkpoint and died before it said that it was done.
+            model = Some(self.save(journal)?);
+        }
+        self.sample("after", journal)?;
+        Ok(RunEvent::Succeeded { model, n_trained_tokens: self.state.n_tokens })
+    }
+
+    fn evaluate(&mut self, phase: EvaluationPhase, journal: &mut Journal) -> anyhow::Result<()> {
+        if self.validation.is_empty() {
+            return Ok(());
+        }
+        let values = match evaluate_pairs(&self.policy, &self.validation) {
+            Err(StepError::NonFinite(message)) => return Err(Failure::new(FailureCode::NonFiniteLoss, message).into()),
+            other => other?,
+        };
+        self.newest.extend(values.iter().map(|(name, value)| (format!("eval_{name}"), *value)));
+        journal.say(RunEvent::Evaluation { step: self.state.step, phase, values })
+    }
+
+    fn save(&self, journal: &mut Journal) -> anyhow::Result<ModelInfo> {
+        let (model, size_bytes) = checkpoint::write(self.run, self.spec, &self.policy, &self.codec, &self.state)?;
+        let step = self.state.step;
+        let directory = RunDir::checkpoint_name(step);
+        let metrics = self.newest.clone();
+        journal.say(RunEvent::Checkpoint(CheckpointSummary { step, directory, size_bytes, model: model.clone(), metrics }))?;
+        journal.sync()?;
+        Ok(model)
+    }
+
+    /// Policy and base are the same model before the first step: the numbers must say so.
+    fn check_step_zero(&self, journal: &mut Journal) -> anyhow::Result<()> {
+        let sample = &self.training[..self.training.len().min(4)];
+        let mut worst = 0f64;
+        for pair in sample {
+            let values = evaluate_pairs(&self.policy, std::slice::from_ref(pair))?;
+            let base = pair.references[0];
+            for (name, base) in [(metric::LOGPS_CHOSEN, base.chosen), (metric::LOGPS_REJECTED, base.rejected)] {
+                worst = worst.max((values[name] - base).abs() / base.abs().max(1.0));
+            }
+        }
+        if worst > STEP_ZERO_TOLERANCE {
+            let message = format!("at step 0 the policy and its base differ by {worst:.1e} of their log-probability");
+            return Err(Failure::new(FailureCode::StepZeroMismatch, message).into());
+        }
+        let message = format!("step 0: policy and base agree (largest relative difference {worst:.1e})");
+        let data = Some(serde_json::json!({"step_zero": {"largest_relative_difference": worst}}));
+        journal.say(RunEvent::Message { level: Level::Info, message, data })
+    }
+
+    /// What the model says to the first held-out prompt, for people to see.
+    fn sample(&self, phase: &str, journal: &mut Journal) -> anyhow::Result<()> {
+        let Some(pair) = self.validation.first() else { return Ok(()) };
+        let Policy { decoder, parameters, .. } = &self.policy;
+        let ids = generate_greedy(decoder, parameters, &pair.prompt, self.codec.eos_ids(), N_SAMPLE_TOKENS)?;
+        let sample = serde_json::json!({"phase": phase, "prompt": self.codec.decode(&pair.prompt)?, "completion": self.codec.decode(&ids)?});
+        let message = format!("a completion {phase} training, of the first held-out prompt");
+        journal.say(RunEvent::Message { level: Level::Info, message, data: Some(serde_json::json!({"sample": sample})) })
+    }
+}
+
+fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
+    let base = &spec.references[0];
+    let settings: &Hyperparameters = &spec.hyperparameters;
+    let tuning = match &settings.lora {
+        None => Tuning::Full,
+        Some(lora) => Tuning::Lora {
+            shape: LoraShape { rank: lora.rank, scale: lora.alpha / lora.rank as f64, dropout: lora.dropout },
+            targets: lora.target_modules.clone(),
+            seed: u64::from(spec.seed),
+        },
+    };
+    let weights = Weights::load(&base.location).map_err(|e| unusable(base, &e))?;
+    let (decoder, parameters) = Decoder::new(weights, &tuning).map_err(|e| unusable(base, &e))?;
+    let optimizer = AdamWSettings {
+        beta1: settings.adam_beta1,
+        beta2: settings.adam_beta2,
+        epsilon: settings.adam_epsilon,
+        weight_decay: settings.weight_decay,
+    };
+    let weighted = settings.objective.weighting == Weighting::Fixed;
+    Ok(Policy {
+        optimizer: AdamW::new(optimizer, &parameters),
+        decoder,
+        parameters,
+        settings: settings.clone(),
+        seed: spec.seed,
+        reference_names: spec.references.iter().map(|r| r.model.to_string()).collect(),
+        fixed_weights: if weighted {
+            spec.references.iter().map(|r| r.weight.unwrap_or(1.0 / spec.references.len() as f64)).collect()
+        } else {
+            Vec::new()
+        },
+    })
+}
+
+/// Joins pairs with their scores; `first` is their place in the columns.
+fn with_references(
+    prepared: Vec<Prepared>,
+    columns: &[Vec<crate::objective::SequenceLogps>],
+    first: usize,
+) -> Vec<TrainingPair> {
+    prepared
+        .into_iter()
+        .enumerate()
+        .map(|(i, p)| TrainingPair {
+            line: p.pair.line,
+            prompt: p.encoded.prompt,
+            chosen: p.encoded.chosen,
+            rejected: p.encoded.rejected,
+            references: columns.iter().map(|column| column[first + i]).collect(),
+        })
+        .collect()
+}

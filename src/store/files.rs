@@ -1,0 +1,141 @@
+//! Uploaded files: their rows. The contents lie below `files/` of the data directory and are not the store's business.
+
+use sqlx::{Row, sqlite::SqliteRow};
+
+use super::{
+    Page, Result, Store, StoreError,
+    column::{count, from_json_opt, from_word, json, parsed, word},
+};
+use crate::domain::{DatasetReport, FileId, FilePurpose, FileRecord, FileStatus};
+
+/// Which files to list.
+#[derive(Debug, Clone, Default)]
+pub struct FileQuery {
+    /// Only those for this purpose.
+    pub purpose: Option<FilePurpose>,
+    /// Go on after this one.
+    pub after: Option<FileId>,
+    /// At most so many.
+    pub limit: usize,
+    /// Oldest first; else newest first.
+    pub ascending: bool,
+}
+
+impl Store {
+    /// Adds a file whose content is already in its place.
+    pub async fn insert_file(&self, file: &FileRecord) -> Result<()> {
+        sqlx::query(
+            "insert into files (id, filename, purpose, size_bytes, sha256, status, report, created_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(file.id.as_str())
+        .bind(&file.filename)
+        .bind(word(&file.purpose))
+        .bind(file.size_bytes as i64)
+        .bind(&file.sha256)
+        .bind(word(&file.status))
+        .bind(file.report.as_ref().map(json))
+        .bind(file.created_at)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Records what the check of an `uploaded` file found: it becomes `processed`, or `error` where there are problems.
+    ///
+    /// A file that has been checked already keeps its report.
+    pub async fn set_file_report(&self, id: &FileId, report: &DatasetReport) -> Result<FileRecord> {
+        let status = if report.problems.is_empty() { FileStatus::Processed } else { FileStatus::Error };
+        sqlx::query("update files set status = ?, report = ? where id = ? and status = 'uploaded'")
+            .bind(word(&status))
+            .bind(json(report))
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await?;
+        self.file(id).await
+    }
+
+    /// A file.
+    pub async fn file(&self, id: &FileId) -> Result<FileRecord> {
+        let row = sqlx::query("select * from files where id = ?").bind(id.as_str()).fetch_optional(&self.pool).await?;
+        from_row(&row.ok_or_else(|| not_found(id))?)
+    }
+
+    /// Files, newest first unless asked otherwise.
+    pub async fn files(&self, query: &FileQuery) -> Result<Page<FileRecord>> {
+        let after: Option<i64> = match &query.after {
+            None => None,
+            Some(id) => {
+                let seq = sqlx::query_scalar("select seq from files where id = ?")
+                    .bind(id.as_str())
+                    .fetch_optional(&self.pool)
+                    .await?;
+                Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "file", id: id.to_string() })?)
+            }
+        };
+        let statement = if query.ascending {
+            "select * from files where seq > coalesce(?1, 0) and (?2 is null or purpose = ?2) order by seq limit ?3"
+        } else {
+            "select * from files where seq < coalesce(?1, 9223372036854775807) and (?2 is null or purpose = ?2)
+             order by seq desc limit ?3"
+        };
+        let rows = sqlx::query(statement)
+            .bind(after)
+            .bind(query.purpose.as_ref().map(word))
+            .bind(Page::<FileRecord>::n_rows(query.limit))
+            .fetch_all(&self.pool)
+            .await?;
+        Page::cut(rows.iter().map(from_row), query.limit)
+    }
+
+    /// The files that wait for their check, oldest first: after a restart it has to be begun again.
+    pub async fn unchecked_files(&self) -> Result<Vec<FileRecord>> {
+        let rows =
+            sqlx::query("select * from files where status = 'uploaded' order by seq").fetch_all(&self.pool).await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Deletes a file's row, unless a job that has not ended reads it.
+    pub async fn delete_file(&self, id: &FileId) -> Result<FileRecord> {
+        let mut tx = self.write().await?;
+        let user: Option<String> = sqlx::query_scalar(
+            "select id from jobs join job_files on job_id = id
+             where file_id = ? and status not in ('succeeded', 'failed', 'cancelled') order by seq limit 1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(job) = user {
+            return Err(StoreError::InUse {
+                kind: "file",
+                id: id.to_string(),
+                user: format!("job '{job}'"),
+                way_out: "wait for the job's end or cancel it",
+            });
+        }
+        let row = sqlx::query("delete from files where id = ? returning *")
+            .bind(id.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let file = from_row(&row.ok_or_else(|| not_found(id))?)?;
+        tx.commit().await?;
+        Ok(file)
+    }
+}
+
+fn not_found(id: &FileId) -> StoreError {
+    StoreError::NotFound { kind: "file", id: id.to_string() }
+}
+
+fn from_row(row: &SqliteRow) -> Result<FileRecord> {
+    Ok(FileRecord {
+        id: parsed(row, "id")?,
+        filename: row.try_get("filename")?,
+        purpose: from_word(row, "purpose")?,
+        size_bytes: count(row, "size_bytes")?,
+        sha256: row.try_get("sha256")?,
+        status: from_word(row, "status")?,
+        report: from_json_opt(row, "report")?,
+        created_at: row.try_get("created_at")?,
+    })
+}

@@ -1,0 +1,180 @@
+//! Jobs: made, read, listed. What changes their status is in `transition.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Page, Result, Store, StoreError,
+    column::{count_opt, from_json, from_json_opt, from_word, json, parsed, parsed_opt},
+    history, unix_now,
+};
+use crate::domain::{EvaluationPair, FileId, Job, JobId, JobSpec, JobStatus, Level, ModelId};
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct JobQuery {
+    /// Go on after this one.
+    pub after: Option<JobId>,
+    /// At most so many.
+    pub limit: usize,
+    /// What their metadata must be.
+    pub metadata: MetadataFilter,
+}
+
+/// What a job's metadata must be to be listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum MetadataFilter {
+    /// Anything.
+    #[default]
+    Any,
+    /// None was given (`metadata=null`).
+    Absent,
+    /// It has all of these (`metadata[key]=value`).
+    Has(BTreeMap<String, String>),
+}
+
+impl Store {
+    /// Adds a job: `queued`, or `validating_files` while a file or a model it reads is still being checked.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and [`StoreError::Unusable`] name the first file or model that rules the job out.
+    pub async fn insert_job(&self, spec: &JobSpec) -> Result<Job> {
+        let id = JobId::new();
+        let files: BTreeSet<&FileId> =
+            [Some(&spec.training_file), spec.validation_file.as_ref()].into_iter().flatten().collect();
+        let models: BTreeSet<&ModelId> = spec.references.iter().map(|r| &r.model).chain([&spec.model]).collect();
+        let mut tx = self.write().await?;
+        let mut all_checked = true;
+        for file in &files {
+            let found = sqlx::query_scalar("select status from files where id = ?").bind(file.as_str());
+            all_checked &= usable("file", file.as_str(), found.fetch_optional(&mut *tx).await?)?;
+        }
+        for model in &models {
+            let found = sqlx::query_scalar("select status from models where id = ?").bind(model.as_str());
+            all_checked &= usable("model", model.as_str(), found.fetch_optional(&mut *tx).await?)?;
+        }
+        let status = if all_checked { JobStatus::Queued } else { JobStatus::ValidatingFiles };
+        sqlx::query("insert into jobs (id, status, spec, created_at) values (?, ?, ?, ?)")
+            .bind(id.as_str())
+            .bind(status.as_str())
+            .bind(json(spec))
+            .bind(unix_now())
+            .execute(&mut *tx)
+            .await?;
+        for file in files {
+            sqlx::query("insert into job_files (job_id, file_id) values (?, ?)")
+                .bind(id.as_str())
+                .bind(file.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        for model in models {
+            sqlx::query("insert into job_models (job_id, model_id) values (?, ?)")
+                .bind(id.as_str())
+                .bind(model.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        history::insert_message(&mut tx, &id, Level::Info, &format!("Created fine-tuning job: {id}")).await?;
+        if all_checked {
+            history::insert_message(&mut tx, &id, Level::Info, "Files validated, job is queued").await?;
+        } else {
+            history::insert_message(&mut tx, &id, Level::Info, "Validating the files and models the job reads").await?;
+        }
+        let job = job(&mut tx, &id).await?;
+        tx.commit().await?;
+        Ok(job)
+    }
+
+    /// A job.
+    pub async fn job(&self, id: &JobId) -> Result<Job> {
+        job(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// Jobs, newest first.
+    pub async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        let after: Option<i64> = match &query.after {
+            None => None,
+            Some(id) => {
+                let seq = sqlx::query_scalar("select seq from jobs where id = ?")
+                    .bind(id.as_str())
+                    .fetch_optional(&self.pool)
+                    .await?;
+                Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "job", id: id.to_string() })?)
+            }
+        };
+        let (absent, has) = match &query.metadata {
+            MetadataFilter::Any => (false, None),
+            MetadataFilter::Absent => (true, None),
+            MetadataFilter::Has(pairs) => (false, Some(json(pairs))),
+        };
+        // A job has all the pairs when none of them is missing from it.
+        let rows = sqlx::query(
+            "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts
+             from jobs left join runs on runs.job_id = jobs.id
+             where jobs.seq < coalesce(?1, 9223372036854775807)
+               and (not ?2 or json_type(spec, '$.metadata') is null or json_type(spec, '$.metadata') = 'null')
+               and not exists (
+                   select 1 from json_each(?3) wanted where not exists (
+                       select 1 from json_each(spec, '$.metadata') had
+                       where had.key = wanted.key and had.value = wanted.value))
+             order by jobs.seq desc limit ?4",
+        )
+        .bind(after)
+        .bind(absent)
+        .bind(has)
+        .bind(Page::<Job>::n_rows(query.limit))
+        .fetch_all(&self.pool)
+        .await?;
+        Page::cut(rows.iter().map(from_row), query.limit)
+    }
+}
+
+/// Whether a file or a model has passed its check; an error when it never will.
+fn usable(kind: &'static str, id: &str, status: Option<String>) -> Result<bool> {
+    match status.as_deref() {
+        None => Err(StoreError::NotFound { kind, id: id.to_owned() }),
+        Some("error") => Err(StoreError::Unusable {
+            kind,
+            id: id.to_owned(),
+            reason: format!("its check found errors; GET the {kind} to see them"),
+        }),
+        Some(status) => Ok(matches!(status, "processed" | "ready")),
+    }
+}
+
+/// Reads one job inside a transaction.
+pub(super) async fn job(db: &mut SqliteConnection, id: &JobId) -> Result<Job> {
+    let row = sqlx::query(
+        "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts
+         from jobs left join runs on runs.job_id = jobs.id where jobs.id = ?",
+    )
+    .bind(id.as_str())
+    .fetch_optional(db)
+    .await?;
+    from_row(&row.ok_or_else(|| StoreError::NotFound { kind: "job", id: id.to_string() })?)
+}
+
+/// Reads a job from a row of `jobs` joined with its run.
+pub(super) fn from_row(row: &SqliteRow) -> Result<Job> {
+    Ok(Job {
+        id: parsed(row, "id")?,
+        spec: from_json(row, "spec")?,
+        status: from_word(row, "status")?,
+        run_id: parsed_opt(row, "run_id")?,
+        n_attempts: row.try_get("n_attempts")?,
+        fine_tuned_model: parsed_opt(row, "fine_tuned_model")?,
+        error: from_json_opt(row, "error")?,
+        n_trained_tokens: count_opt(row, "n_trained_tokens")?,
+        evaluation: EvaluationPair {
+            before: from_json_opt(row, "evaluation_before")?,
+            after: from_json_opt(row, "evaluation_after")?,
+        },
+        progress: count_opt(row, "n_steps_done")?.zip(count_opt(row, "n_steps")?),
+        estimated_finish: row.try_get("estimated_finish")?,
+        created_at: row.try_get("created_at")?,
+        started_at: row.try_get("started_at")?,
+        finished_at: row.try_get("finished_at")?,
+    })
+}

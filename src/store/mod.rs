@@ -1,0 +1,107 @@
+//! All SQL and nothing but SQL: what the service knows, in one SQLite file below the data directory.
+//!
+//! A change of a job's status is one guarded statement (`transition.rs`); whatever belongs together is one transaction.
+
+mod column;
+mod error;
+mod files;
+mod history;
+mod jobs;
+mod models;
+mod page;
+mod reference_lists;
+mod transition;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub use self::{
+    error::{Result, StoreError},
+    files::FileQuery,
+    history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
+    jobs::{JobQuery, MetadataFilter},
+    page::Page,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The database; a clone is another handle to the same one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Name of the database below the data directory.
+    pub const FILE_NAME: &'static str = "mrpo.sqlite";
+
+    /// Opens `{data_dir}/mrpo.sqlite`, makes it where there is none, and brings its tables up to date.
+    ///
+    /// Several processes may have it open at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] when a newer mrpo has written it, [`StoreError::Corrupt`] when it is not a database.
+    pub async fn open(data_dir: &Path) -> Result<Self> {
+        let path = data_dir.join(Self::FILE_NAME);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL, not NORMAL: a job that was answered with 200 must still be there after a power cut. It costs one fsync
+            // a commit, and there are a few commits a second.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(35))
+            .connect_with(options)
+            .await
+            .map_err(|e| opening(path.clone(), e.into()))?;
+        MIGRATIONS.run(&pool).await.map_err(|e| opening(path, e))?;
+        Ok(Self { pool })
+    }
+
+    /// Asks the database for anything at all: whether the service can work.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("select count(*) from jobs where status = 'running'").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes every connection; the write-ahead log is folded into the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// A transaction that writes. It takes the write lock at once: one that began by reading could not wait for it later.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
+        Ok(self.pool.begin_with("begin immediate").await?)
+    }
+}
+
+fn opening(path: PathBuf, error: MigrateError) -> StoreError {
+    // SQLITE_CORRUPT and SQLITE_NOTADB, as sqlx spells them.
+    let damaged = |e: &sqlx::Error| {
+        e.as_database_error().and_then(|e| e.code()).is_some_and(|code| matches!(code.as_ref(), "11" | "26" | "267"))
+    };
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::Newer { path, version },
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) if damaged(&e) => {
+            StoreError::Corrupt { path, source: e.into() }
+        }
+        other => StoreError::Open { path, source: other.into() },
+    }
+}
+
+/// Unix time in seconds.
+pub(crate) fn unix_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}

@@ -1,0 +1,131 @@
+//! Models: registered ones and those that jobs made.
+
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Page, Result, Store, StoreError,
+    column::{from_json_opt, from_word, parsed, parsed_opt},
+    unix_now,
+};
+use crate::domain::{ModelId, ModelLocation, ModelRecord, ModelSource};
+
+impl Store {
+    /// Adds a model that is to be fetched and checked: it is `pending`, and the worker takes it from there.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken.
+    pub async fn insert_model(&self, id: &ModelId, source: &ModelSource) -> Result<ModelRecord> {
+        let row = sqlx::query(
+            "insert into models (id, source, status, created_at) values (?, ?, 'pending', ?)
+             on conflict (id) do nothing returning *",
+        )
+        .bind(id.as_str())
+        .bind(source.to_string())
+        .bind(unix_now())
+        .fetch_optional(&self.pool)
+        .await?;
+        from_row(&row.ok_or_else(|| StoreError::Exists { kind: "model", id: id.to_string() })?)
+    }
+
+    /// A model.
+    pub async fn model(&self, id: &ModelId) -> Result<ModelRecord> {
+        model(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// Models, newest first.
+    pub async fn models(&self, after: Option<&ModelId>, limit: usize) -> Result<Page<ModelRecord>> {
+        let after: Option<i64> = match after {
+            None => None,
+            Some(id) => {
+                let seq = sqlx::query_scalar("select seq from models where id = ?")
+                    .bind(id.as_str())
+                    .fetch_optional(&self.pool)
+                    .await?;
+                Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "model", id: id.to_string() })?)
+            }
+        };
+        let rows = sqlx::query(
+            "select * from models where seq < coalesce(?1, 9223372036854775807) order by seq desc limit ?2",
+        )
+        .bind(after)
+        .bind(Page::<ModelRecord>::n_rows(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        Page::cut(rows.iter().map(from_row), limit)
+    }
+
+    /// Deletes a model's row, unless a job that has not ended reads it, another model is built on its files, or its
+    /// registration is going on. Files stay where they are.
+    pub async fn delete_model(&self, id: &ModelId) -> Result<ModelRecord> {
+        let mut tx = self.write().await?;
+        let record = model(&mut tx, id).await?;
+        if let Some((user, way_out)) = model_user(&mut tx, &record).await? {
+            return Err(StoreError::InUse { kind: "model", id: id.to_string(), user, way_out });
+        }
+        sqlx::query("delete from models where id = ?").bind(id.as_str()).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(record)
+    }
+}
+
+/// What needs a model, and what to do about it.
+async fn model_user(db: &mut SqliteConnection, record: &ModelRecord) -> Result<Option<(String, &'static str)>> {
+    let job: Option<String> = sqlx::query_scalar(
+        "select id from jobs join job_models on job_id = id
+         where model_id = ? and status not in ('succeeded', 'failed', 'cancelled') order by seq limit 1",
+    )
+    .bind(record.id.as_str())
+    .fetch_optional(&mut *db)
+    .await?;
+    if let Some(job) = job {
+        return Ok(Some((format!("job '{job}'"), "wait for the job's end or cancel it")));
+    }
+    let registering: Option<i64> =
+        sqlx::query_scalar("select seq from runs where model_id = ? and lease_owner is not null")
+            .bind(record.id.as_str())
+            .fetch_optional(&mut *db)
+            .await?;
+    if registering.is_some() {
+        return Ok(Some(("its own registration".into(), "wait until it has been fetched and checked")));
+    }
+    let Some(info) = &record.info else { return Ok(None) };
+    let rows = sqlx::query("select * from models where json_extract(info, '$.location.weights') = ? order by seq")
+        .bind(info.location.weights.to_string_lossy())
+        .fetch_all(&mut *db)
+        .await?;
+    for row in &rows {
+        let other = from_row(row)?;
+        if other.info.is_some_and(|i| stands_on(&i.location, &info.location)) {
+            return Ok(Some((format!("model '{}', which is built on it", other.id), "delete that one first")));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `upper` is `lower` with more adapters on top.
+///
+/// A model that only has the same files (a job's last checkpoint and its result) does not: either name can go.
+fn stands_on(upper: &ModelLocation, lower: &ModelLocation) -> bool {
+    upper.weights == lower.weights
+        && upper.adapters.len() > lower.adapters.len()
+        && upper.adapters.starts_with(&lower.adapters)
+}
+
+/// Reads one model inside a transaction.
+pub(super) async fn model(db: &mut SqliteConnection, id: &ModelId) -> Result<ModelRecord> {
+    let row = sqlx::query("select * from models where id = ?").bind(id.as_str()).fetch_optional(db).await?;
+    from_row(&row.ok_or_else(|| StoreError::NotFound { kind: "model", id: id.to_string() })?)
+}
+
+fn from_row(row: &SqliteRow) -> Result<ModelRecord> {
+    Ok(ModelRecord {
+        id: parsed(row, "id")?,
+        source: parsed_opt(row, "source")?,
+        job_id: parsed_opt(row, "job_id")?,
+        base_id: parsed_opt(row, "base_id")?,
+        status: from_word(row, "status")?,
+        info: from_json_opt(row, "info")?,
+        error: from_json_opt(row, "error")?,
+        created_at: row.try_get("created_at")?,
+    })
+}

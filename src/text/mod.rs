@@ -1,0 +1,22 @@
+//! Text to tokens and back: tokenizers, chat templates, truncation. Sees text and ids, never weights.
+//!
+//! Every model has its own [`Codec`]: token ids of one model mean nothing to another, so what passes between models is text.
+
+mod codec;
+mod error;
+mod fit;
+mod gguf;
+mod huggingface;
+#[cfg(test)]
+mod parity;
+mod parts;
+mod pre_tokenizer;
+mod render;
+mod row_digest;
+mod save;
+mod template;
+
+pub use codec::{Codec, EncodedPair};
+pub use error::TextError;
+pub use fit::{Fit, FitReport, TooLong, cut_prompt_to_chars, fit};
+pub use row_digest::row_digest;

@@ -1,0 +1,79 @@
+//! Ids against those of `transformers`, on a real model; needs files that are not part of this package.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::Codec;
+use crate::{
+    dataset::{Message, PreferencePair, Prompt},
+    domain::{ModelLocation, WeightsFormat},
+};
+
+fn from_env(variable: &str, otherwise: &str) -> PathBuf {
+    std::env::var_os(variable)
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(otherwise), PathBuf::from)
+}
+
+fn rows(path: &std::path::Path) -> Vec<Value> {
+    let text = fs_err::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn text(row: &Value, key: &str) -> String {
+    row[key].as_str().unwrap().to_owned()
+}
+
+fn prompt(row: &Value) -> Prompt {
+    match row["prompt"].as_array() {
+        None => Prompt::Text(text(row, "prompt")),
+        Some(messages) => Prompt::Messages(
+            messages.iter().map(|m| Message { role: text(m, "role"), content: text(m, "content") }).collect(),
+        ),
+    }
+}
+
+#[test]
+fn single_questions_have_the_ids_of_transformers() {
+    compare("llms_from_scratch_polite");
+}
+
+#[test]
+fn conversations_have_the_ids_of_transformers() {
+    compare("hh_rlhf_harmless_base_test");
+}
+
+fn compare(dataset: &str) {
+    let weights = from_env("MRPO_SMOLLM2_GGUF", "models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let shared = from_env("MRPO_SHARED", "shared");
+    let golden = shared.join(format!("golden/logps_smollm2_chat_{dataset}.jsonl"));
+    if !weights.is_file() || !golden.is_file() {
+        eprintln!("skipped: {} or {} is not here", weights.display(), golden.display());
+        return;
+    }
+    let codec = Codec::load(&ModelLocation { format: WeightsFormat::Gguf, weights, adapters: Vec::new() }).unwrap();
+    let data = rows(&shared.join(format!("data/preference/{dataset}.jsonl")));
+    let golden = rows(&golden);
+    assert!(!golden.is_empty());
+    for expected in &golden {
+        let row = expected["row"].as_u64().unwrap();
+        let pair = &data[row as usize];
+        let pair = PreferencePair {
+            line: row + 1,
+            prompt: prompt(pair),
+            chosen: text(pair, "chosen"),
+            rejected: text(pair, "rejected"),
+        };
+        let encoded = codec.encode_pair(&pair).unwrap();
+        for (side, ids) in [("chosen", &encoded.chosen), ("rejected", &encoded.rejected)] {
+            let expected = &expected[side];
+            let n_tokens = (encoded.prompt.len() as u64, ids.len() as u64);
+            let n_expected =
+                (expected["prompt_tokens"].as_u64().unwrap(), expected["completion_tokens"].as_u64().unwrap());
+            assert_eq!(n_tokens, n_expected, "row {row}, {side}: prompt and completion tokens");
+            let head: Vec<u32> = serde_json::from_value(expected["completion_ids_head"].clone()).unwrap();
+            assert_eq!(ids[..head.len()], head[..], "row {row}, {side}");
+        }
+    }
+    eprintln!("{} rows equal", golden.len());
+}

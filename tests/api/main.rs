@@ -1,0 +1,10 @@
+//! The API as a client sees it: a real server on a free port, a temporary data directory, no worker.
+
+mod checkpoints;
+mod errors;
+mod files;
+mod health;
+mod jobs;
+mod models;
+mod reference_lists;
+mod support;
