@@ -30,7 +30,12 @@ pub(super) fn parse(row: &Map<String, Value>, notes: &mut Notes) -> Option<Examp
         notes.problem("/rejected", "prompts_differ", message);
     }
     let prompt = turns(prompt);
+    let n_before = notes.problems.len();
     messages::check_prompt(&prompt, "/chosen", notes);
+    // A turn of a text has no pointer of its own.
+    for problem in &mut notes.problems[n_before..] {
+        problem.pointer = Some("/chosen".to_owned());
+    }
     let completions = [chosen, rejected].map(|text| Some(text.trim().to_owned()));
     format::finish(Some(Prompt::Messages(prompt)), completions, ["/chosen", "/rejected"], notes)
 }

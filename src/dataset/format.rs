@@ -106,26 +106,25 @@ pub(super) mod tests {
         domain::DatasetFormat,
     };
 
-    /// The only row of `line`, which may be written over several lines.
-    fn row(format: DatasetFormat, line: &str) -> Row {
+    /// The only row of `line`, which may be written over several lines, and the format it was read in.
+    fn row(line: &str, format: Option<DatasetFormat>) -> (Row, Option<DatasetFormat>) {
         let line = line.replace('\n', "");
-        let mut reader = PairReader::new(line.as_bytes(), None);
+        let mut reader = PairReader::new(line.as_bytes(), format);
         let row = reader.read().expect("a slice is readable").expect("one row");
-        if row.pair.is_ok() {
-            assert_eq!(reader.format(), Some(format), "detected by itself");
-            return row;
-        }
-        PairReader::new(line.as_bytes(), Some(format)).read().expect("a slice is readable").expect("one row")
+        (row, reader.format())
     }
 
-    /// The pair on a line in `format`, which is also the one detected.
+    /// The pair on a line, whose format is found without being told.
     pub(in crate::dataset) fn pair(format: DatasetFormat, line: &str) -> PreferencePair {
-        row(format, line).pair.expect("a pair")
+        let (row, found) = row(line, None);
+        assert_eq!(found, Some(format));
+        row.pair.expect("a pair")
     }
 
     /// Pointer and code of everything wrong with a line.
     pub(in crate::dataset) fn problems(format: DatasetFormat, line: &str) -> Vec<String> {
-        let problems = row(format, line).pair.expect_err("problems");
+        let (row, _) = row(line, Some(format));
+        let problems = row.pair.expect_err("problems");
         problems.into_iter().map(|p| format!("{} {}", p.pointer.unwrap_or_default(), p.code)).collect()
     }
 }

@@ -87,7 +87,7 @@ impl<R: BufRead> PairReader<R> {
 fn parse_line(
     content: Option<&[u8]>,
     line: u64,
-    format: &mut Option<DatasetFormat>,
+    known_format: &mut Option<DatasetFormat>,
     notes: &mut Notes,
 ) -> Option<PreferencePair> {
     let value = parse_json(content, notes)?;
@@ -100,10 +100,11 @@ fn parse_line(
         return None;
     };
     let looks_like = format::detect(row);
-    let Some(format) = format.or(looks_like) else {
+    let Some(format) = known_format.or(looks_like) else {
         notes.problem("", "unknown_format", format!("the fields fit no format we read: {}", format::SHAPES));
         return None;
     };
+    *known_format = Some(format);
     let example = format::parse(format, row, notes);
     if let Some(other) = looks_like.filter(|other| format::is_another_family(format, *other))
         && !notes.problems.is_empty()
