@@ -23,13 +23,11 @@ fn parse_one(value: &Value, pointer: &str, notes: &mut Notes) -> Option<Message>
     };
     let mut text = |name: &str| {
         let at = format!("{pointer}/{name}");
-        match message.get(name) {
-            Some(value) => notes.text(value, &at),
-            None => {
-                notes.problem(at, "missing_field", format!("a message needs `{name}`"));
-                None
-            }
+        if let Some(value) = message.get(name) {
+            return notes.text(value, &at);
         }
+        notes.problem(at, "missing_field", format!("a message needs `{name}`"));
+        None
     };
     let (role, content) = (text("role"), text("content"));
     if let Some(role) = role

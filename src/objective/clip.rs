@@ -2,8 +2,8 @@
 
 use super::{Clipped, Radii, SequenceLogps};
 
-/// Radii that sum to `epsilon`: ε(y) = ε·|b(y)| / (|b(y_w)| + |b(y_l)|), where b(y) is the mean of the references'
-/// log-probabilities of y. The less likely completion gets the wider band.
+/// Radii that sum to `epsilon`: `ε(y) = ε·|b(y)| / (|b(chosen)| + |b(rejected)|)`, where `b(y)` is the mean of the
+/// references' log-probabilities of y. The less likely completion gets the wider band.
 ///
 /// The authors' code has two references; the mean over all of them is our reading for more.
 pub(super) fn adaptive_radii(epsilon: f64, references: &[SequenceLogps]) -> Radii {
@@ -18,7 +18,7 @@ pub(super) fn adaptive_radii(epsilon: f64, references: &[SequenceLogps]) -> Radi
     }
 }
 
-/// Moves every extra reference into the band [(1+ε)·lp_base, (1−ε)·lp_base] of its side; the base stays where it is.
+/// Moves every extra reference into the band `[(1+ε)·base, (1−ε)·base]` of its side; the base stays where it is.
 pub(super) fn into_region(references: &[SequenceLogps], radii: Radii) -> (Vec<SequenceLogps>, Vec<Clipped>) {
     let Some(base) = references.first().copied() else { return (Vec::new(), Vec::new()) };
     let mut moved = Vec::with_capacity(references.len());

@@ -5,7 +5,8 @@ use super::{ObjectiveError, SequenceLogps};
 /// How far fixed weights may sum away from 1: what decimal fractions lose.
 const SUM_TOLERANCE: f64 = 1e-6;
 
-/// Adaptive Reference Weighting Coefficients (arXiv 2405.16388): α_k = |a_k| / Σ_j |a_j|, a_k = lp_k(y_w) − lp_k(y_l).
+/// Adaptive Reference Weighting Coefficients (arXiv 2405.16388): `α = |a| / Σ|a|` with
+/// `a = log π(chosen) − log π(rejected)` of each reference.
 ///
 /// Where no reference tells the two completions apart, all count the same.
 pub(super) fn arwc(references: &[SequenceLogps]) -> Vec<f64> {
