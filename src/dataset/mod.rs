@@ -1,32 +1,48 @@
-//! Preference pairs.
+//! Preference datasets: JSON Lines in one of several formats, read as preference pairs, with every problem named by line.
+//!
+//! The format is told from the first line that fits one, unless given, and holds for the whole file. Reading is by line:
+//! memory does not grow with the file.
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Who speaks.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
+mod check;
+mod fields;
+mod formats;
+mod lines;
+mod messages;
 
-/// What the completions answer.
+pub use check::{DatasetError, check, read_pairs};
+
+/// What two completions answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
-    /// A text.
+    /// A text; where a chat template renders it, it becomes one user message.
     Text(String),
-    /// A conversation.
+    /// A conversation whose last message is not the assistant's; never empty.
     Messages(Vec<Message>),
 }
 
-/// One preference.
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// One of [`Message::ROLES`].
+    pub role: String,
+    /// Its text.
+    pub content: String,
+}
+
+impl Message {
+    /// The roles a message can have.
+    pub const ROLES: [&'static str; 5] = ["system", "user", "assistant", "tool", "developer"];
+}
+
+/// A prompt and two completions, of which people like one better. Each completion is the text of one assistant turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreferencePair {
-    /// Line in the file, from 1.
+    /// Its line in the file, counted from 1.
     pub line: u64,
-    /// What is answered.
+    /// What the completions answer.
     pub prompt: Prompt,
-    /// The better answer.
+    /// The better completion.
     pub chosen: String,
-    /// The worse answer.
+    /// The worse completion.
     pub rejected: String,
 }
