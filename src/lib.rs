@@ -7,5 +7,7 @@ pub mod dataset;
 pub mod demo;
 pub mod domain;
 pub mod http;
+pub mod launch;
 pub mod run_dir;
 pub mod store;
+pub mod worker;
