@@ -38,6 +38,11 @@ async fn the_process() {
     let mut events = mrpo::run_dir::JsonLines::open(&dir.events()).expect("opened");
     let mut say = |event| events.append(&mrpo::domain::EventRecord { at_ms: 1000, event }).expect("written");
     say(message("ready"));
+    // A test that fails must not leave it behind.
+    std::thread::spawn(|| {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        std::process::abort();
+    });
     match way.as_str() {
         "obedient" => {
             told.recv().await;
@@ -101,6 +106,29 @@ async fn a_process_outlives_its_server_and_obeys_the_next() {
     w.restart().await;
     w.now += 15;
     w.is(&["job running"]).await;
+    w.store.cancel_job(&job).await.expect("asked");
+    w.becomes(&["job cancelled"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_hands_its_runs_over_at_once() {
+    let mut w = World::new().await;
+    let (job, scripts) = (w.job("job").await, tempfile::tempdir().expect("temp dir"));
+    let first = crate::world::worker(&w.store, w.dir.path(), program(scripts.path(), "obedient"));
+    let heartbeat = first.heartbeat();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(first.run(async {
+        let _ = stopped.await;
+    }));
+    while !w.said(&job).await.iter().any(|m| m == "ready") {
+        assert!(!running.is_finished(), "it works until it is told to stop");
+        tokio::task::yield_now().await;
+    }
+    assert!(heartbeat.is_alive());
+    stop.send(()).expect("it listens");
+    running.await.expect("it ends");
+    // Before any lease that was not given back can expire.
+    w.now = 1;
     w.store.cancel_job(&job).await.expect("asked");
     w.becomes(&["job cancelled"]).await;
 }

@@ -153,27 +153,3 @@ async fn two_servers_never_claim_the_same_job() {
     let jobs: std::collections::BTreeSet<_> = all.iter().map(|(job, _)| job).collect();
     assert_eq!((jobs.len(), slots.len()), (20, 20));
 }
-
-#[tokio::test]
-async fn a_server_that_ends_hands_its_runs_over_at_once() {
-    let mut w = World::new().await;
-    let job = w.job("job").await;
-    let first = crate::world::worker(&w.store, w.dir.path(), "/bin/true".into());
-    let heartbeat = first.heartbeat();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(first.run(async {
-        let _ = stopped.await;
-    }));
-    while w.store.job(&job).await.expect("found").run_id.is_none() {
-        tokio::task::yield_now().await;
-    }
-    let mut process = w.process(&job).await;
-    assert!(heartbeat.is_alive());
-    stop.send(()).expect("it listens");
-    running.await.expect("it ends");
-    process.say(succeeded());
-    drop(process);
-    // Before any lease that was not given back can expire.
-    w.now = 1;
-    w.becomes(&["job succeeded"]).await;
-}

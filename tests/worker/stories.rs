@@ -24,10 +24,10 @@ async fn a_job_from_the_queue_to_its_model() {
     assert!(spec.training_file.starts_with(w.dir.path().join("files")));
 
     process.say(message("Read 2 pairs"));
-    process.say(evaluation(0, EvaluationPhase::Before, 0.6931));
+    process.say(evaluation(0, EvaluationPhase::Before, 0.6925));
     process.say(progress(0, 4));
     w.is(&["first running 0/4", "second queued"]).await;
-    process.say(metrics(1, 0.6931));
+    process.say(metrics(1, 0.6925));
     process.say(progress(1, 4));
     process.say(checkpoint(2));
     w.is(&["first running 1/4", "second queued"]).await;
@@ -44,7 +44,7 @@ async fn a_job_from_the_queue_to_its_model() {
     let job = w.store.job(&first).await.expect("found");
     let tuned = job.fine_tuned_model.expect("it has a model");
     assert_eq!((job.n_trained_tokens, job.estimated_finish), (Some(1234), None));
-    assert_eq!(job.evaluation.before.expect("before").metrics["loss"], 0.6931);
+    assert_eq!(job.evaluation.before.expect("before").metrics["loss"], 0.6925);
     assert_eq!(job.evaluation.after.expect("after").step, 4);
     let model = w.store.model(&tuned).await.expect("registered");
     assert_eq!((model.job_id, model.base_id.expect("base").as_str()), (Some(first.clone()), "smol"));
@@ -62,8 +62,8 @@ async fn a_job_from_the_queue_to_its_model() {
             "Files validated, job is queued",
             "Fine-tuning job started",
             "Read 2 pairs",
-            "Step 0: validation loss=0.6931",
-            "Step 1/4: training loss=0.6931",
+            "Step 0: validation loss=0.6925",
+            "Step 1/4: training loss=0.6925",
             "Checkpoint created at step 2",
             "Step 4/4: validation loss=0.5000",
             &format!("New fine-tuned model created: {tuned}"),
@@ -150,7 +150,7 @@ async fn a_job_waits_for_its_model_and_fails_with_it() {
     w.is(&["broken pending", "job validating_files"]).await;
     let deleted = w.store.delete_model(&model).await.expect_err("a job reads it");
     assert!(deleted.to_string().contains(job.as_str()), "{deleted}");
-    let mut process = w.process_of_model().await;
+    let mut process = w.process_of_model();
     let failure = Failure::new(FailureCode::UnsupportedModel, "the architecture 'Mamba' is not supported");
     process.say(RunEvent::Failed { failure });
     drop(process);

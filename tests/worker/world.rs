@@ -54,7 +54,7 @@ impl World {
     pub(crate) async fn ready_model(&mut self, name: &str) -> ModelId {
         let id = self.pending_model(name).await;
         self.tick().await;
-        let mut process = self.process_of_model().await;
+        let mut process = self.process_of_model();
         process.say(RunEvent::Registered { model: info("/models/base.gguf", &[]) });
         process.say(RunEvent::Succeeded { model: None, n_trained_tokens: 0 });
         drop(process);
@@ -123,7 +123,7 @@ impl World {
 
     /// Looks until the queue is as told. A process needs a moment to end.
     pub(crate) async fn becomes(&mut self, lines: &[&str]) {
-        let expected: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let expected = lines.join("\n") + "\n";
         let asked = Instant::now();
         loop {
             self.tick().await;
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Plays the process of the one registration that is going on.
-    pub(crate) async fn process_of_model(&self) -> Process {
+    pub(crate) fn process_of_model(&self) -> Process {
         let runs = std::fs::read_dir(self.dir.path().join("runs")).expect("runs");
         let newest = runs.map(|entry| entry.expect("entry").path()).max().expect("one was started");
         Process::begin(RunDir::new(newest))
