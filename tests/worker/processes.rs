@@ -40,7 +40,7 @@ async fn the_process() {
     say(message("ready"));
     // A test that fails must not leave it behind.
     std::thread::spawn(|| {
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        std::thread::sleep(std::time::Duration::from_mins(1));
         std::process::abort();
     });
     match way.as_str() {
