@@ -94,6 +94,10 @@ create table runs (
     lease_expires_at integer,
     events_offset    integer not null default 0, -- how far events.jsonl has been recorded
     stop_requested   text    check (stop_requested in ('pause', 'cancel')),
+    slot             integer, -- the device it has while it is leased; a registration needs none
+    -- Where this attempt's training began: what the time left is reckoned from.
+    since_step       integer,
+    since_ms         integer,
     check ((job_id is null) <> (model_id is null)),
     check ((lease_owner is null) = (lease_expires_at is null))
 ) strict;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! spec.json               what to do; written once, before the first process
-//! run.lock                held (flock) by the process that works here: a free lock means nobody does
+//! run.lock                held (flock) by the process that works here, with its pid inside: a free lock means nobody does
 //! events.jsonl            what the process says; only appended to, read from an offset
 //! scores.out.jsonl        reference log-probabilities computed so far; only appended to
 //! stderr.log              what the process printed
@@ -12,12 +12,21 @@
 use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use fs_err as fs;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{EventRecord, RunSpec};
+
+/// How often, and how long apart, a process tries to take the lock.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A run's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +37,7 @@ pub struct RunDir {
 /// The lock of a run directory; free again when dropped or when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: nix::fcntl::Flock<std::fs::File>,
+    file: Flock<std::fs::File>,
 }
 
 /// One file of a checkpoint.
@@ -110,13 +119,28 @@ impl RunDir {
         format!("step-{step:06}")
     }
 
-    /// Takes the lock, or tells that another process works here.
+    /// Takes the lock and leaves this process's id in it, or tells that another process works here.
     pub fn lock(&self) -> io::Result<Option<RunLock>> {
-        let file =
-            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.root.join("run.lock"))?;
-        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(RunLock { _file: file })),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        // Whoever asks `is_live` holds the lock for a moment: not a reason to give up.
+        for attempt in 0..LOCK_ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            if let Some(mut lock) = self.try_lock()? {
+                lock.file.set_len(0)?;
+                write!(lock.file, "{}", std::process::id())?;
+                return Ok(Some(lock));
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_lock(&self) -> io::Result<Option<RunLock>> {
+        let path = self.root.join("run.lock");
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(RunLock { file })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),
         }
     }
@@ -126,7 +150,15 @@ impl RunDir {
         if !self.root.join("run.lock").exists() {
             return Ok(false);
         }
-        Ok(self.lock()?.is_none())
+        Ok(self.try_lock()?.is_none())
+    }
+
+    /// The id of the process that works here now; `None` also in the moment before it has written it.
+    pub fn holder(&self) -> io::Result<Option<u32>> {
+        if !self.is_live()? {
+            return Ok(None);
+        }
+        Ok(std::fs::read_to_string(self.root.join("run.lock"))?.parse().ok())
     }
 
     /// Every whole line of `events.jsonl` from `offset` on, at most `max_bytes` of them, and the offset to go on from.
@@ -275,7 +307,10 @@ mod tests {
         assert!(!run.is_live().expect("asked"));
         let held = run.lock().expect("asked").expect("free");
         assert!(run.is_live().expect("asked"));
+        assert_eq!(run.holder().expect("asked"), Some(std::process::id()));
+        assert!(run.lock().expect("asked").is_none());
         drop(held);
         assert!(!run.is_live().expect("asked"));
+        assert_eq!(run.holder().expect("asked"), None);
     }
 }

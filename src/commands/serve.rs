@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use mrpo::{
     http::{self, App},
+    launch::{Launcher, Local},
     store::Store,
+    worker::{Worker, WorkerConfig},
 };
 use nix::{
     errno::Errno,
@@ -22,7 +24,7 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ServeArgs, ServeConfig};
+use crate::config::{Device, ServeArgs, ServeConfig};
 
 /// Serves until SIGTERM or SIGINT. Runs go on without the server; the next one picks them up again.
 pub(crate) fn serve(args: ServeArgs) -> Result<()> {
@@ -42,9 +44,18 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         "starting"
     );
     let store = Store::open(&config.api.data_dir).await?;
-    // The worker is started here; its heartbeat is what `/readyz` asks for.
-    let is_worker_alive = Arc::new(|| true);
-    let app = App::open(store.clone(), config.api, is_worker_alive).await?;
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    let launcher = Launcher::Local(match config.device {
+        Device::Cpu => Local::on_cpu(program),
+        Device::Cuda => Local::on_cuda(program),
+    });
+    let worker = Worker::new(store.clone(), launcher, WorkerConfig::new(config.api.data_dir.clone(), config.slots));
+    let heartbeat = worker.heartbeat();
+    let (stop_worker, worker_stopped) = tokio::sync::oneshot::channel::<()>();
+    let working = tokio::spawn(worker.run(async {
+        let _ = worker_stopped.await;
+    }));
+    let app = App::open(store.clone(), config.api, Arc::new(move || heartbeat.is_alive())).await?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: another port is --listen 127.0.0.1:PORT, a free one --listen 127.0.0.1:0",
@@ -55,6 +66,8 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
     println!("listening on http://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
     http::serve(listener, http::router(app), told_to_stop()?).await;
+    drop(stop_worker);
+    working.await.context("the worker has crashed")?;
     store.close().await;
     tracing::info!("stopped");
     Ok(())

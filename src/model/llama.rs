@@ -331,7 +331,7 @@ impl Block {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let BackwardContext { batch, config, rope, parameters, key } = *context;
-        let mut back = |layer: &Linear, dy: &Tensor, x: &Tensor, gradients: &mut Gradients| {
+        let back = |layer: &Linear, dy: &Tensor, x: &Tensor, gradients: &mut Gradients| {
             layer.backward(dy, x, parameters, key, gradients)
         };
         let d_act = back(&self.down, dy, &swiglu(&tape.gate, &tape.up)?, gradients)?;

@@ -49,7 +49,8 @@ pub(super) fn write(
             codec.save(&beside).map_err(|e| unusable(base, &e))?;
         }
     }
-    let moments: HashMap<String, candle_core::Tensor> = policy.optimizer.state(&policy.parameters)?.into_iter().collect();
+    let moments: HashMap<String, candle_core::Tensor> =
+        policy.optimizer.state(&policy.parameters)?.into_iter().collect();
     candle_core::safetensors::save(&moments, beside.join("optimizer.safetensors"))?;
     fs_err::write(beside.join("state.json"), serde_json::to_vec_pretty(state)?)?;
     let manifest = manifest(&beside, state.step)?;
@@ -69,9 +70,15 @@ pub(super) fn write(
 }
 
 /// The newest complete checkpoint put back into `policy`; `None` where there is none.
-pub(super) fn restore(run: &RunDir, spec: &TrainSpec, training_file: &str, policy: &mut Policy) -> anyhow::Result<Option<LoopState>> {
+pub(super) fn restore(
+    run: &RunDir,
+    spec: &TrainSpec,
+    training_file: &str,
+    policy: &mut Policy,
+) -> anyhow::Result<Option<LoopState>> {
     let Some((step, home)) = run.list_checkpoints()?.pop() else { return Ok(None) };
-    let invalid = |what: &str| Failure::new(FailureCode::InvalidCheckpoint, format!("the checkpoint at step {step} {what}"));
+    let invalid =
+        |what: &str| Failure::new(FailureCode::InvalidCheckpoint, format!("the checkpoint at step {step} {what}"));
     let state: LoopState = read_json(&home.join("state.json"))?;
     if state.references.iter().ne(spec.references.iter().map(|r| &r.digest)) {
         return Err(invalid("was made against other references: their files have changed").into());
@@ -112,7 +119,8 @@ fn manifest(directory: &Path, step: u64) -> anyhow::Result<CheckpointManifest> {
     let mut files = Vec::new();
     for entry in fs_err::read_dir(directory)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).context("a checkpoint's file has a plain name")?.to_owned();
+        let name =
+            path.file_name().and_then(|n| n.to_str()).context("a checkpoint's file has a plain name")?.to_owned();
         files.push(CheckpointFile { name, size_bytes: fs_err::metadata(&path)?.len(), sha256: sha256_of(&path)? });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -120,7 +128,12 @@ fn manifest(directory: &Path, step: u64) -> anyhow::Result<CheckpointManifest> {
 }
 
 /// The checkpoint as a model: an adapter more on the base, or a directory of its own.
-fn model_info(spec: &TrainSpec, codec: &Codec, home: &Path, manifest: &CheckpointManifest) -> anyhow::Result<ModelInfo> {
+fn model_info(
+    spec: &TrainSpec,
+    codec: &Codec,
+    home: &Path,
+    manifest: &CheckpointManifest,
+) -> anyhow::Result<ModelInfo> {
     let base = &spec.references[0];
     let location = if spec.hyperparameters.lora.is_some() {
         let mut location = base.location.clone();

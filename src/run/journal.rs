@@ -48,8 +48,19 @@ impl Journal {
     }
 
     /// How far a phase is.
-    pub(super) fn progress(&mut self, phase: Phase, done: usize, total: usize, item: Option<&str>) -> anyhow::Result<()> {
-        self.say(RunEvent::Progress { phase, n_done: done as u64, n_total: total as u64, item: item.map(str::to_owned) })
+    pub(super) fn progress(
+        &mut self,
+        phase: Phase,
+        done: usize,
+        total: usize,
+        item: Option<&str>,
+    ) -> anyhow::Result<()> {
+        self.say(RunEvent::Progress {
+            phase,
+            n_done: done as u64,
+            n_total: total as u64,
+            item: item.map(str::to_owned),
+        })
     }
 
     /// Waits until all of it is on the disk.

@@ -30,7 +30,10 @@ pub fn execute(run: &RunDir, device: &str) -> anyhow::Result<()> {
     let mut journal = Journal::open(run)?;
     let outcome = match device {
         "cpu" => dispatch(run, &mut journal),
-        other => Err(Failure::new(FailureCode::InvalidSpec, format!("the device '{other}' is not supported; use cpu")).into()),
+        other => {
+            Err(Failure::new(FailureCode::InvalidSpec, format!("the device '{other}' is not supported; use cpu"))
+                .into())
+        }
     };
     let last = match outcome {
         Ok(last) => last,
@@ -45,7 +48,8 @@ pub fn execute(run: &RunDir, device: &str) -> anyhow::Result<()> {
 }
 
 fn dispatch(run: &RunDir, journal: &mut Journal) -> anyhow::Result<RunEvent> {
-    let spec = run.spec().map_err(|e| Failure::new(FailureCode::InvalidSpec, format!("spec.json cannot be read: {e}")))?;
+    let spec =
+        run.spec().map_err(|e| Failure::new(FailureCode::InvalidSpec, format!("spec.json cannot be read: {e}")))?;
     match spec {
         RunSpec::Train(spec) => training::train(run, &spec, journal),
         RunSpec::Register(spec) => register::register(&spec, journal),

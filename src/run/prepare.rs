@@ -32,7 +32,8 @@ pub(super) fn prepare(
     let mut report = FitReport::default();
     let mut prepared = Vec::with_capacity(pairs.len());
     for pair in pairs {
-        let encoded = codec.encode_pair(&pair).map_err(|e| invalid(format!("the {name} file, line {}: {e}", pair.line)))?;
+        let encoded =
+            codec.encode_pair(&pair).map_err(|e| invalid(format!("the {name} file, line {}: {e}", pair.line)))?;
         if encoded.prompt.is_empty() {
             return Err(invalid(format!("the {name} file, line {}: the prompt has no tokens", pair.line)).into());
         }

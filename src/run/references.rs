@@ -121,7 +121,8 @@ impl Scores {
         for (i, (chosen, rejected)) in chunk.iter().zip(score_pairs(decoder, parameters, &borrowed)?) {
             let line = pairs[*i].pair.line;
             if !(chosen.is_finite() && rejected.is_finite()) {
-                let message = format!("the log-probability of line {line} under {} is not a finite number", reference.model);
+                let message =
+                    format!("the log-probability of line {line} under {} is not a finite number", reference.model);
                 return Err(Failure::new(FailureCode::InvalidReferenceScore, message).into());
             }
             let (digest, chosen_row, rejected_row) = keys[*i].clone();

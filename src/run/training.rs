@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     domain::{
-        CheckpointSummary, EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, TrainSpec,
-        Weighting, metric,
+        CheckpointSummary, EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent,
+        TrainSpec, Weighting, metric,
     },
     model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
     run_dir::RunDir,
@@ -152,7 +152,13 @@ impl Session<'_> {
         let step = self.state.step;
         let directory = RunDir::checkpoint_name(step);
         let metrics = self.newest.clone();
-        journal.say(RunEvent::Checkpoint(CheckpointSummary { step, directory, size_bytes, model: model.clone(), metrics }))?;
+        journal.say(RunEvent::Checkpoint(CheckpointSummary {
+            step,
+            directory,
+            size_bytes,
+            model: model.clone(),
+            metrics,
+        }))?;
         journal.sync()?;
         Ok(model)
     }
@@ -184,7 +190,11 @@ impl Session<'_> {
         let ids = generate_greedy(decoder, parameters, &pair.prompt, self.codec.eos_ids(), N_SAMPLE_TOKENS)?;
         let sample = serde_json::json!({"phase": phase, "prompt": self.codec.decode(&pair.prompt)?, "completion": self.codec.decode(&ids)?});
         let message = format!("a completion {phase} training, of the first held-out prompt");
-        journal.say(RunEvent::Message { level: Level::Info, message, data: Some(serde_json::json!({"sample": sample})) })
+        journal.say(RunEvent::Message {
+            level: Level::Info,
+            message,
+            data: Some(serde_json::json!({"sample": sample})),
+        })
     }
 }
 

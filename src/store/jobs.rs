@@ -47,12 +47,18 @@ impl Store {
         let mut tx = self.write().await?;
         let mut all_checked = true;
         for file in &files {
-            let found = sqlx::query_scalar("select status from files where id = ?").bind(file.as_str());
-            all_checked &= usable("file", file.as_str(), found.fetch_optional(&mut *tx).await?)?;
+            let found: Option<String> = sqlx::query_scalar("select status from files where id = ?")
+                .bind(file.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            all_checked &= usable("file", file.as_str(), found.as_deref())?;
         }
         for model in &models {
-            let found = sqlx::query_scalar("select status from models where id = ?").bind(model.as_str());
-            all_checked &= usable("model", model.as_str(), found.fetch_optional(&mut *tx).await?)?;
+            let found: Option<String> = sqlx::query_scalar("select status from models where id = ?")
+                .bind(model.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            all_checked &= usable("model", model.as_str(), found.as_deref())?;
         }
         let status = if all_checked { JobStatus::Queued } else { JobStatus::ValidatingFiles };
         sqlx::query("insert into jobs (id, status, spec, created_at) values (?, ?, ?, ?)")
@@ -132,8 +138,8 @@ impl Store {
 }
 
 /// Whether a file or a model has passed its check; an error when it never will.
-fn usable(kind: &'static str, id: &str, status: Option<String>) -> Result<bool> {
-    match status.as_deref() {
+fn usable(kind: &'static str, id: &str, status: Option<&str>) -> Result<bool> {
+    match status {
         None => Err(StoreError::NotFound { kind, id: id.to_owned() }),
         Some("error") => Err(StoreError::Unusable {
             kind,

@@ -9,7 +9,11 @@ mod history;
 mod jobs;
 mod models;
 mod page;
+mod promote;
+mod record;
+mod record_end;
 mod reference_lists;
+mod runs;
 mod transition;
 
 use std::{
@@ -29,6 +33,9 @@ pub use self::{
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
     jobs::{JobQuery, MetadataFilter},
     page::Page,
+    record::RunBatch,
+    record_end::RunEnd,
+    runs::{Lease, Run, RunSubject, StopIntent},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -90,7 +97,9 @@ impl Store {
 fn opening(path: PathBuf, error: MigrateError) -> StoreError {
     // SQLITE_CORRUPT and SQLITE_NOTADB, as sqlx spells them.
     let damaged = |e: &sqlx::Error| {
-        e.as_database_error().and_then(|e| e.code()).is_some_and(|code| matches!(code.as_ref(), "11" | "26" | "267"))
+        e.as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .is_some_and(|code| matches!(code.as_ref(), "11" | "26" | "267"))
     };
     match error {
         MigrateError::VersionMissing(version) => StoreError::Newer { path, version },

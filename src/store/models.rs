@@ -4,10 +4,10 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Page, Result, Store, StoreError,
-    column::{from_json_opt, from_word, parsed, parsed_opt},
+    column::{from_json_opt, from_word, json, parsed, parsed_opt},
     unix_now,
 };
-use crate::domain::{ModelId, ModelLocation, ModelRecord, ModelSource};
+use crate::domain::{JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource};
 
 impl Store {
     /// Adds a model that is to be fetched and checked: it is `pending`, and the worker takes it from there.
@@ -115,6 +115,31 @@ fn stands_on(upper: &ModelLocation, lower: &ModelLocation) -> bool {
 pub(super) async fn model(db: &mut SqliteConnection, id: &ModelId) -> Result<ModelRecord> {
     let row = sqlx::query("select * from models where id = ?").bind(id.as_str()).fetch_optional(db).await?;
     from_row(&row.ok_or_else(|| StoreError::NotFound { kind: "model", id: id.to_string() })?)
+}
+
+/// A model that a job made.
+pub(super) struct Made<'a> {
+    pub(super) job: &'a JobId,
+    pub(super) base: &'a ModelId,
+    pub(super) id: &'a ModelId,
+    pub(super) info: &'a ModelInfo,
+    pub(super) at: i64,
+}
+
+/// Adds a model that a job made, ready for use; one that stands already stays as it is.
+pub(super) async fn insert_made(db: &mut SqliteConnection, made: &Made<'_>) -> Result<()> {
+    sqlx::query(
+        "insert into models (id, job_id, base_id, status, info, created_at) values (?, ?, ?, 'ready', ?, ?)
+         on conflict (id) do nothing",
+    )
+    .bind(made.id.as_str())
+    .bind(made.job.as_str())
+    .bind(made.base.as_str())
+    .bind(json(made.info))
+    .bind(made.at)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 fn from_row(row: &SqliteRow) -> Result<ModelRecord> {

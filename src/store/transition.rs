@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::{Result, Store, StoreError, column::json, history, jobs, unix_now};
-use crate::domain::{IllegalTransition, Job, JobId, JobStatus, Level};
+use crate::domain::{Failure, IllegalTransition, Job, JobId, JobStatus, Level};
 
 impl Store {
     /// Cancels a job. One that runs keeps that status until its process has stopped; a pause under way becomes a cancel.
@@ -26,6 +26,8 @@ impl Store {
             return Err(IllegalTransition { from: job.status, to: JobStatus::Queued }.into());
         }
         transition(&mut tx, id, to).await?;
+        // Its user looked at it in between: it may die as often as a new one.
+        sqlx::query("update runs set n_deaths = 0 where job_id = ?").bind(id.as_str()).execute(&mut *tx).await?;
         history::insert_message(&mut tx, id, Level::Info, "The job has been resumed").await?;
         let job = jobs::job(&mut tx, id).await?;
         tx.commit().await?;
@@ -109,4 +111,15 @@ pub(super) async fn transition(db: &mut SqliteConnection, id: &JobId, to: JobSta
     }
     let from = jobs::job(db, id).await?.status;
     Err(StoreError::IllegalTransition(IllegalTransition { from, to }))
+}
+
+/// Ends a job badly, with the reason in its row and in its history.
+pub(super) async fn fail(db: &mut SqliteConnection, id: &JobId, failure: &Failure) -> Result<()> {
+    transition(db, id, JobStatus::Failed).await?;
+    sqlx::query("update jobs set error = ? where id = ?")
+        .bind(json(failure))
+        .bind(id.as_str())
+        .execute(&mut *db)
+        .await?;
+    history::insert_message(db, id, Level::Error, &format!("The job has failed: {}", failure.message)).await
 }

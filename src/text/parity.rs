@@ -35,23 +35,32 @@ fn prompt(row: &Value) -> Prompt {
 
 #[test]
 fn single_questions_have_the_ids_of_transformers() {
-    compare("llms_from_scratch_polite");
+    compare(smollm2(), WeightsFormat::Gguf, "smollm2_chat", "llms_from_scratch_polite");
 }
 
 #[test]
 fn conversations_have_the_ids_of_transformers() {
-    compare("hh_rlhf_harmless_base_test");
+    compare(smollm2(), WeightsFormat::Gguf, "smollm2_chat", "hh_rlhf_harmless_base_test");
 }
 
-fn compare(dataset: &str) {
-    let weights = from_env("MRPO_SMOLLM2_GGUF", "models/SmolLM2-135M-Instruct.Q4_1.gguf");
+#[test]
+fn plain_text_has_the_ids_of_transformers() {
+    let weights = from_env("MRPO_SHARED", "shared").join("models/stories260k");
+    compare(weights, WeightsFormat::Huggingface, "stories260k_plain", "llms_from_scratch_polite");
+}
+
+fn smollm2() -> PathBuf {
+    from_env("MRPO_SMOLLM2_GGUF", "models/SmolLM2-135M-Instruct.Q4_1.gguf")
+}
+
+fn compare(weights: PathBuf, format: WeightsFormat, model: &str, dataset: &str) {
     let shared = from_env("MRPO_SHARED", "shared");
-    let golden = shared.join(format!("golden/logps_smollm2_chat_{dataset}.jsonl"));
-    if !weights.is_file() || !golden.is_file() {
+    let golden = shared.join(format!("golden/logps_{model}_{dataset}.jsonl"));
+    if !weights.exists() || !golden.is_file() {
         eprintln!("skipped: {} or {} is not here", weights.display(), golden.display());
         return;
     }
-    let codec = Codec::load(&ModelLocation { format: WeightsFormat::Gguf, weights, adapters: Vec::new() }).unwrap();
+    let codec = Codec::load(&ModelLocation { format, weights, adapters: Vec::new() }).unwrap();
     let data = rows(&shared.join(format!("data/preference/{dataset}.jsonl")));
     let golden = rows(&golden);
     assert!(!golden.is_empty());

@@ -34,7 +34,13 @@ impl AdamW {
     }
 
     /// One step. `gradient_scale` multiplies every gradient first (clipping).
-    pub fn step(&mut self, parameters: &mut Parameters, gradients: &Gradients, lr: f64, gradient_scale: f64) -> Result<()> {
+    pub fn step(
+        &mut self,
+        parameters: &mut Parameters,
+        gradients: &Gradients,
+        lr: f64,
+        gradient_scale: f64,
+    ) -> Result<()> {
         self.n_steps += 1;
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
         let correction1 = 1.0 - beta1.powf(self.n_steps as f64);

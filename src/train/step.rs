@@ -63,7 +63,8 @@ pub fn training_step(
         let outcomes = outcomes(policy, &pairs, &packed, &forward.token_logps, &mut metrics)?;
         // The loss is the mean over the batch; every token of a completion carries dL/dlogp of its sum.
         let share = 1.0 / batch.len() as f64;
-        let per_completion: Vec<f64> = outcomes.iter().flat_map(|o| [o.grad_chosen * share, o.grad_rejected * share]).collect();
+        let per_completion: Vec<f64> =
+            outcomes.iter().flat_map(|o| [o.grad_chosen * share, o.grad_rejected * share]).collect();
         let d_logps: Vec<f32> = packed.scored.iter().map(|s| per_completion[s.completion as usize] as f32).collect();
         policy.decoder.backward(&packed, forward, &d_logps, &policy.parameters, &mut gradients)?;
     }

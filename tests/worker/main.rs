@@ -1,4 +1,8 @@
-//! The queue: real `SQLite`, real worker, real processes where a process matters.
+//! The queue: real SQLite, real worker, real processes where a process matters.
 
+mod processes;
 mod records;
+mod restart;
 mod store;
+mod stories;
+mod world;

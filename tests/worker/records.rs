@@ -1,9 +1,12 @@
 //! Records the stories are about, as short as they can be.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use mrpo::{
-    domain::{DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, JobRequest, JobSpec, ModelId, Problems},
+    domain::{
+        CheckpointSummary, DatasetReport, EvaluationPhase, FileId, FilePurpose, FileRecord, FileStatus, JobRequest,
+        JobSpec, Level, ModelId, ModelInfo, ModelLocation, Phase, Problems, RunEvent, WeightsFormat,
+    },
     store::Store,
 };
 use serde_json::json;
@@ -55,4 +58,58 @@ pub(crate) fn resolve(body: serde_json::Value) -> JobSpec {
     let spec = JobSpec::resolve(&request, None, 7, &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
     spec
+}
+
+/// What is known of a model whose weights lie at `weights` with `adapters` on top.
+pub(crate) fn info(weights: &str, adapters: &[&str]) -> ModelInfo {
+    ModelInfo {
+        location: ModelLocation {
+            format: WeightsFormat::Gguf,
+            weights: weights.into(),
+            adapters: adapters.iter().map(Into::into).collect(),
+        },
+        digest: format!("sha256:{:064}", 7),
+        architecture: "llama".into(),
+        n_parameters: 10,
+        vocab_size: 5,
+        max_position_embeddings: 128,
+        has_chat_template: true,
+        size_bytes: 40,
+    }
+}
+
+/// A message of a run.
+pub(crate) fn message(text: &str) -> RunEvent {
+    RunEvent::Message { level: Level::Info, message: text.into(), data: None }
+}
+
+/// How far a run's training is.
+pub(crate) fn progress(n_done: u64, n_total: u64) -> RunEvent {
+    RunEvent::Progress { phase: Phase::Training, n_done, n_total, item: None }
+}
+
+/// The metrics of one step.
+pub(crate) fn metrics(step: u64, loss: f64) -> RunEvent {
+    RunEvent::Metrics { step, values: BTreeMap::from([("loss".into(), loss)]) }
+}
+
+/// An evaluation of the validation set.
+pub(crate) fn evaluation(step: u64, phase: EvaluationPhase, loss: f64) -> RunEvent {
+    RunEvent::Evaluation { step, phase, values: BTreeMap::from([("loss".into(), loss)]) }
+}
+
+/// A checkpoint that holds an adapter on `base.gguf`.
+pub(crate) fn checkpoint(step: u64) -> RunEvent {
+    RunEvent::Checkpoint(CheckpointSummary {
+        step,
+        directory: format!("step-{step:06}"),
+        size_bytes: 9,
+        model: info("/models/base.gguf", &[&format!("/runs/x/step-{step:06}")]),
+        metrics: BTreeMap::from([("loss".into(), 0.5)]),
+    })
+}
+
+/// The good end of a training run.
+pub(crate) fn succeeded() -> RunEvent {
+    RunEvent::Succeeded { model: Some(info("/models/base.gguf", &["/runs/x/final"])), n_trained_tokens: 1234 }
 }

@@ -1,0 +1,147 @@
+//! How a run ends: the last word on its job or model, and its lease given back.
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Result, Run, RunSubject, StopIntent,
+    column::json,
+    history::insert_message,
+    jobs,
+    models::{Made, insert_made, model},
+    transition::{fail, transition},
+    unix_now,
+};
+use crate::domain::{Failure, FailureCode, JobId, JobStatus, Level, ModelId, ModelInfo};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunEnd {
+    /// It did what it was for.
+    Succeeded {
+        /// The model a training run made; absent for a registration.
+        model: Option<ModelInfo>,
+        /// Tokens trained on.
+        n_trained_tokens: u64,
+    },
+    /// It saved its state and stopped, because it was asked to.
+    Stopped {
+        /// Steps done and saved.
+        step: u64,
+    },
+    /// It said why it could not go on, or could not be started.
+    Failed(Failure),
+    /// It ended without a word.
+    Died {
+        /// What to say of it if it has died too often.
+        failure: Failure,
+        /// How often in a row, without a checkpoint in between, is too often.
+        max_deaths: u32,
+    },
+}
+
+/// Records the end of a run whose lease the caller holds.
+pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEnd) -> Result<()> {
+    match &run.subject {
+        RunSubject::Job(job) => end_job(db, run, job, end).await?,
+        RunSubject::Model(model) => end_registration(db, run, model, end).await?,
+    }
+    sqlx::query(
+        "update runs set lease_owner = null, lease_expires_at = null, slot = null, stop_requested = null
+         where run_id = ?",
+    )
+    .bind(run.id.as_str())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn end_job(db: &mut SqliteConnection, run: &Run, job: &JobId, end: &RunEnd) -> Result<()> {
+    match (end, run.stop_requested) {
+        // Done before the request to stop reached it: the work is there, so it counts.
+        (RunEnd::Succeeded { model: Some(model), n_trained_tokens }, _) => {
+            succeed(db, job, model, *n_trained_tokens).await
+        }
+        (RunEnd::Succeeded { model: None, .. }, _) => {
+            fail(db, job, &Failure::new(FailureCode::Internal, "the run ended well but made no model")).await
+        }
+        // Whoever cancels a job is not interested in why its last breath went wrong; its history keeps it.
+        (RunEnd::Failed(failure) | RunEnd::Died { failure, .. }, Some(StopIntent::Cancel)) => {
+            insert_message(db, job, Level::Warn, &failure.message).await?;
+            leave(db, job, JobStatus::Cancelled, "The job has been cancelled").await
+        }
+        (RunEnd::Stopped { .. }, Some(StopIntent::Cancel)) => {
+            leave(db, job, JobStatus::Cancelled, "The job has been cancelled").await
+        }
+        (RunEnd::Stopped { step }, Some(StopIntent::Pause)) => {
+            leave(db, job, JobStatus::Paused, &format!("The job has been paused at step {step}")).await
+        }
+        (RunEnd::Died { .. }, Some(StopIntent::Pause)) => {
+            leave(db, job, JobStatus::Paused, "The job has been paused; it goes on from its newest checkpoint").await
+        }
+        (RunEnd::Stopped { step }, None) => {
+            let said = format!("The job was interrupted at step {step} and is queued again");
+            leave(db, job, JobStatus::Queued, &said).await
+        }
+        (RunEnd::Failed(failure), _) => fail(db, job, failure).await,
+        (RunEnd::Died { failure, max_deaths }, None) => {
+            if one_more_death(db, run).await? >= *max_deaths {
+                return fail(db, job, failure).await;
+            }
+            insert_message(db, job, Level::Warn, &failure.message).await?;
+            leave(db, job, JobStatus::Queued, "The job is queued again and goes on from its newest checkpoint").await
+        }
+    }
+}
+
+async fn leave(db: &mut SqliteConnection, job: &JobId, to: JobStatus, said: &str) -> Result<()> {
+    transition(db, job, to).await?;
+    insert_message(db, job, Level::Info, said).await
+}
+
+async fn succeed(db: &mut SqliteConnection, job: &JobId, info: &ModelInfo, n_trained_tokens: u64) -> Result<()> {
+    let spec = jobs::job(db, job).await?.spec;
+    let id = ModelId::of_job(&spec.model, spec.suffix.as_deref(), job);
+    insert_made(db, &Made { job, base: &spec.model, id: &id, info, at: unix_now() }).await?;
+    transition(db, job, JobStatus::Succeeded).await?;
+    sqlx::query("update jobs set fine_tuned_model = ?, n_trained_tokens = ?, n_steps_done = n_steps where id = ?")
+        .bind(id.as_str())
+        .bind(n_trained_tokens as i64)
+        .bind(job.as_str())
+        .execute(&mut *db)
+        .await?;
+    insert_message(db, job, Level::Info, &format!("New fine-tuned model created: {id}")).await?;
+    insert_message(db, job, Level::Info, "The job has successfully completed").await
+}
+
+/// Counts a death and tells how many there were in a row.
+async fn one_more_death(db: &mut SqliteConnection, run: &Run) -> Result<u32> {
+    Ok(sqlx::query_scalar("update runs set n_deaths = n_deaths + 1 where run_id = ? returning n_deaths")
+        .bind(run.id.as_str())
+        .fetch_one(db)
+        .await?)
+}
+
+async fn end_registration(db: &mut SqliteConnection, run: &Run, id: &ModelId, end: &RunEnd) -> Result<()> {
+    let failure = match end {
+        RunEnd::Succeeded { .. } => {
+            if model(db, id).await?.info.is_some() {
+                sqlx::query("update models set status = 'ready' where id = ? and status = 'pending'")
+                    .bind(id.as_str())
+                    .execute(db)
+                    .await?;
+                return Ok(());
+            }
+            Failure::new(FailureCode::Internal, "the registration ended well but did not say what the model is")
+        }
+        // Still pending: it is begun again.
+        RunEnd::Stopped { .. } => return Ok(()),
+        RunEnd::Died { max_deaths, .. } if one_more_death(db, run).await? < *max_deaths => return Ok(()),
+        RunEnd::Failed(failure) | RunEnd::Died { failure, .. } => failure.clone(),
+    };
+    sqlx::query("update models set status = 'error', error = ? where id = ? and status = 'pending'")
+        .bind(json(&failure))
+        .bind(id.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Runs and their leases: who works on what, and until when that is believed.
+//!
+//! A lease is taken and taken over by guarded statements, so two workers on one database never have the same run.
+
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Result, Store, StoreError,
+    column::{count, parsed, parsed_opt},
+    history,
+    transition::transition,
+};
+use crate::domain::{JobId, JobStatus, Level, ModelId, RunId};
+
+/// What a run is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunSubject {
+    /// Training for a job.
+    Job(JobId),
+    /// The registration of a model.
+    Model(ModelId),
+}
+
+/// Why a run is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopIntent {
+    /// Its user will go on later.
+    Pause,
+    /// Its user does not want it any more.
+    Cancel,
+}
+
+/// A worker's claim on its runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease<'a> {
+    /// The worker; no two ever have the same name.
+    pub owner: &'a str,
+    /// The time it is, in Unix seconds.
+    pub now: i64,
+    /// When others may think that it is gone, in Unix seconds.
+    pub expires_at: i64,
+}
+
+/// A run that is worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its id, the name of its directory.
+    pub id: RunId,
+    /// What it is for.
+    pub subject: RunSubject,
+    /// How often a process was started for it, this time included.
+    pub n_attempts: u32,
+    /// The device slot it has; none for a registration.
+    pub slot: Option<u16>,
+    /// How far its `events.jsonl` has been recorded.
+    pub events_offset: u64,
+    /// Whether it is asked to stop, and why.
+    pub stop_requested: Option<StopIntent>,
+}
+
+impl Store {
+    /// Takes the oldest queued job, makes it `running`, and gives its run one of `n_slots` devices. `None` when nothing
+    /// is queued or no device is free.
+    pub async fn claim_job(&self, lease: &Lease<'_>, n_slots: u16) -> Result<Option<Run>> {
+        // Asked without the write lock first: this is called several times a second and mostly in vain.
+        let queued = "select id from jobs where status = 'queued' order by seq limit 1";
+        if sqlx::query(queued).fetch_optional(&self.pool).await?.is_none() {
+            return Ok(None);
+        }
+        let mut tx = self.write().await?;
+        let Some(slot) = free_slot(&mut tx, n_slots).await? else { return Ok(None) };
+        let Some(row) = sqlx::query(queued).fetch_optional(&mut *tx).await? else { return Ok(None) };
+        let job: JobId = parsed(&row, "id")?;
+        transition(&mut tx, &job, JobStatus::Running).await?;
+        sqlx::query("update jobs set started_at = coalesce(started_at, ?) where id = ?")
+            .bind(lease.now)
+            .bind(job.as_str())
+            .execute(&mut *tx)
+            .await?;
+        let row = sqlx::query(
+            "insert into runs (run_id, job_id, n_attempts, lease_owner, lease_expires_at, slot) values (?, ?, 1, ?, ?, ?)
+             on conflict (job_id) do update set n_attempts = n_attempts + 1, lease_owner = excluded.lease_owner,
+                 lease_expires_at = excluded.lease_expires_at, slot = excluded.slot, stop_requested = null,
+                 since_step = null, since_ms = null
+             returning *",
+        )
+        .bind(RunId::new().as_str())
+        .bind(job.as_str())
+        .bind(lease.owner)
+        .bind(lease.expires_at)
+        .bind(slot)
+        .fetch_one(&mut *tx)
+        .await?;
+        let run = from_row(&row)?;
+        let said = match run.n_attempts {
+            1 => "Fine-tuning job started".to_owned(),
+            n => format!("Fine-tuning job goes on (attempt {n})"),
+        };
+        history::insert_message(&mut tx, &job, Level::Info, &said).await?;
+        tx.commit().await?;
+        Ok(Some(run))
+    }
+
+    /// Takes the oldest model that waits to be fetched, unless `max_at_once` are being fetched already.
+    pub async fn claim_registration(&self, lease: &Lease<'_>, max_at_once: u16) -> Result<Option<Run>> {
+        let waiting = "select models.id from models left join runs on model_id = models.id
+             where models.status = 'pending' and lease_owner is null order by models.seq limit 1";
+        if sqlx::query(waiting).fetch_optional(&self.pool).await?.is_none() {
+            return Ok(None);
+        }
+        let mut tx = self.write().await?;
+        let n_going: i64 =
+            sqlx::query_scalar("select count(*) from runs where lease_owner is not null and model_id is not null")
+                .fetch_one(&mut *tx)
+                .await?;
+        if n_going >= i64::from(max_at_once) {
+            return Ok(None);
+        }
+        let Some(row) = sqlx::query(waiting).fetch_optional(&mut *tx).await? else { return Ok(None) };
+        let model: ModelId = parsed(&row, "id")?;
+        let row = sqlx::query(
+            "insert into runs (run_id, model_id, n_attempts, lease_owner, lease_expires_at) values (?, ?, 1, ?, ?)
+             on conflict (model_id) do update set n_attempts = n_attempts + 1, lease_owner = excluded.lease_owner,
+                 lease_expires_at = excluded.lease_expires_at
+             returning *",
+        )
+        .bind(RunId::new().as_str())
+        .bind(model.as_str())
+        .bind(lease.owner)
+        .bind(lease.expires_at)
+        .fetch_one(&mut *tx)
+        .await?;
+        let run = from_row(&row)?;
+        tx.commit().await?;
+        Ok(Some(run))
+    }
+
+    /// Takes over every run whose worker has let its lease expire. Returns how many.
+    pub async fn take_over_expired(&self, lease: &Lease<'_>) -> Result<u64> {
+        let expired = sqlx::query(
+            "update runs set lease_owner = ?1, lease_expires_at = ?2
+             where lease_owner is not null and lease_owner <> ?1 and lease_expires_at <= ?3",
+        );
+        Ok(expired.bind(lease.owner).bind(lease.expires_at).bind(lease.now).execute(&self.pool).await?.rows_affected())
+    }
+
+    /// Tells that a worker is still there.
+    pub async fn renew_leases(&self, lease: &Lease<'_>) -> Result<()> {
+        sqlx::query("update runs set lease_expires_at = ? where lease_owner = ?")
+            .bind(lease.expires_at)
+            .bind(lease.owner)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Tells that a worker ends: the next one may take over its runs, which go on, at once.
+    pub async fn let_leases_expire(&self, owner: &str) -> Result<()> {
+        sqlx::query("update runs set lease_expires_at = 0 where lease_owner = ?")
+            .bind(owner)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The runs a worker holds, as they are now.
+    pub async fn held_runs(&self, owner: &str) -> Result<Vec<Run>> {
+        let rows = sqlx::query("select * from runs where lease_owner = ? order by seq")
+            .bind(owner)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(from_row).collect()
+    }
+}
+
+/// The lowest device slot that no leased run has.
+async fn free_slot(db: &mut SqliteConnection, n_slots: u16) -> Result<Option<u16>> {
+    let taken: Vec<i64> =
+        sqlx::query_scalar("select slot from runs where lease_owner is not null and slot is not null")
+            .fetch_all(db)
+            .await?;
+    Ok((0..n_slots).find(|slot| !taken.contains(&i64::from(*slot))))
+}
+
+/// A run, provided that `owner` still holds its lease.
+pub(super) async fn held_run(db: &mut SqliteConnection, id: &RunId, owner: &str) -> Result<Run> {
+    let row = sqlx::query("select * from runs where run_id = ? and lease_owner = ?")
+        .bind(id.as_str())
+        .bind(owner)
+        .fetch_optional(db)
+        .await?;
+    from_row(&row.ok_or_else(|| StoreError::LeaseLost { run_id: id.to_string() })?)
+}
+
+fn from_row(row: &SqliteRow) -> Result<Run> {
+    let stop_requested = match row.try_get::<Option<&str>, _>("stop_requested")? {
+        None => None,
+        Some("pause") => Some(StopIntent::Pause),
+        Some(_) => Some(StopIntent::Cancel), // the column's check knows no third word
+    };
+    let subject = match parsed_opt(row, "job_id")? {
+        Some(job) => RunSubject::Job(job),
+        None => RunSubject::Model(parsed(row, "model_id")?),
+    };
+    Ok(Run {
+        id: parsed(row, "run_id")?,
+        subject,
+        n_attempts: row.try_get("n_attempts")?,
+        slot: row.try_get("slot")?,
+        events_offset: count(row, "events_offset")?,
+        stop_requested,
+    })
+}

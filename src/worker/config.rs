@@ -1,0 +1,38 @@
+//! How a worker works.
+
+use std::{path::PathBuf, time::Duration};
+
+/// How a worker works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// Where everything lies; absolute.
+    pub data_dir: PathBuf,
+    /// How many jobs run at once: one per device.
+    pub n_slots: u16,
+    /// How many models are fetched at once.
+    pub n_registrations: u16,
+    /// How long a process that was told to stop may take to save its state, before it is killed.
+    pub grace: Duration,
+    /// How long a worker that gives no sign of life keeps its runs.
+    pub lease: Duration,
+    /// How often it looks.
+    pub interval: Duration,
+    /// How often in a row a run may die, without a checkpoint in between, before it has failed. Counted by checkpoints, not by
+    /// steps: a run that dies at step 7 every time, and saves at step 10, would otherwise be started for ever.
+    pub max_deaths: u32,
+}
+
+impl WorkerConfig {
+    /// The usual ways.
+    pub fn new(data_dir: PathBuf, n_slots: u16) -> Self {
+        Self {
+            data_dir,
+            n_slots,
+            n_registrations: 2,
+            grace: Duration::from_mins(1),
+            lease: Duration::from_secs(15),
+            interval: Duration::from_millis(250),
+            max_deaths: 3,
+        }
+    }
+}

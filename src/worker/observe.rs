@@ -1,0 +1,155 @@
+//! One look at one run: what has it said, does its process live, must it stop, has it ended.
+
+use std::io;
+
+use super::{Result, Worker, WorkerError};
+use crate::{
+    domain::{EventRecord, Failure, FailureCode, RunEvent},
+    launch::{ProcessStatus, Stop},
+    run_dir::RunDir,
+    store::{Run, RunBatch, RunEnd, StoreError},
+};
+
+/// How much of `events.jsonl` is read and recorded at once; no line is longer.
+const MAX_BATCH_BYTES: u64 = 4 << 20;
+
+impl Worker {
+    pub(super) async fn observe(&mut self, run: &Run, now: i64) -> Result<bool> {
+        let dir = self.dir(&run.id);
+        let failed = |source| WorkerError::Run { run_id: run.id.clone(), source };
+        // Asked before the events are read: what a process that is gone has said is then all there.
+        let process = self.launcher.status(&dir).map_err(failed)?;
+        match self.observe_process(run, &dir, &process, now).await {
+            Err(WorkerError::Run { source, .. }) if source.kind() == io::ErrorKind::InvalidData => {
+                self.give_up_unreadable(run, &dir, &process, &source).await
+            }
+            Err(WorkerError::Store(StoreError::LeaseLost { run_id })) => {
+                tracing::warn!(run_id, "another worker has taken this run over");
+                Ok(true)
+            }
+            other => other,
+        }
+    }
+
+    async fn observe_process(&mut self, run: &Run, dir: &RunDir, process: &ProcessStatus, now: i64) -> Result<bool> {
+        let (mut events, mut next_offset) = self.record_all_but_the_last_batch(run, dir).await?;
+        let last = events.pop_if(|(_, record)| record.event.is_last());
+        let end = match (process, last) {
+            (ProcessStatus::Gone { .. }, Some((_, record))) => Some(end_of(record.event)),
+            (ProcessStatus::Gone { how }, None) if events.is_empty() => Some(self.died(dir, how.as_deref())),
+            // First what it said; that it died is recorded in the next look.
+            (ProcessStatus::Gone { .. }, None) => None,
+            (ProcessStatus::Live, Some((offset, _))) => {
+                // The last word counts when the process has gone: its device and its directory are free only then.
+                next_offset = offset;
+                self.hurry(run, dir, now, false)?;
+                None
+            }
+            (ProcessStatus::Live, None) => {
+                if run.stop_requested.is_some() {
+                    self.hurry(run, dir, now, true)?;
+                }
+                None
+            }
+        };
+        if events.is_empty() && end.is_none() {
+            return Ok(false);
+        }
+        self.record(run, &events, next_offset, end.as_ref()).await?;
+        if let Some(end) = &end {
+            tracing::info!(run_id = %run.id, ?run.subject, end = in_a_word(end), "a run has ended");
+        }
+        Ok(true)
+    }
+
+    /// Records what stands in the file up to its last batch, which it returns: only its last event can be the run's.
+    async fn record_all_but_the_last_batch(&self, run: &Run, dir: &RunDir) -> Result<(Vec<(u64, EventRecord)>, u64)> {
+        let (mut batch, mut next_offset) = (Vec::new(), run.events_offset);
+        loop {
+            let (dir, from) = (dir.clone(), next_offset);
+            let (events, end) = tokio::task::spawn_blocking(move || dir.read_events(from, MAX_BATCH_BYTES))
+                .await
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|source| WorkerError::Run { run_id: run.id.clone(), source })?;
+            if events.is_empty() {
+                return Ok((batch, next_offset));
+            }
+            if !batch.is_empty() {
+                self.record(run, &batch, next_offset, None).await?;
+            }
+            batch = events.into_iter().map(|event| (event.offset, event.record)).collect();
+            next_offset = end;
+        }
+    }
+
+    pub(super) async fn record(
+        &self,
+        run: &Run,
+        events: &[(u64, EventRecord)],
+        next_offset: u64,
+        end: Option<&RunEnd>,
+    ) -> Result<()> {
+        Ok(self.store.record(&RunBatch { run_id: &run.id, owner: &self.owner, events, next_offset, end }).await?)
+    }
+
+    /// Sees to it that a process ends: asks once, where it has to be asked, and kills it when its time is over.
+    fn hurry(&mut self, run: &Run, dir: &RunDir, now: i64, ask: bool) -> Result<()> {
+        let stop = match self.due_since.get(&run.id) {
+            None => {
+                self.due_since.insert(run.id.clone(), now);
+                if !ask {
+                    return Ok(());
+                }
+                Stop::Gently
+            }
+            Some(since) if now - since >= self.config.grace.as_secs() as i64 => Stop::AtOnce,
+            Some(_) => return Ok(()),
+        };
+        tracing::info!(run_id = %run.id, how = ?stop, "stopping a run's process");
+        self.launcher.stop(dir, stop).map_err(|source| WorkerError::Run { run_id: run.id.clone(), source })
+    }
+
+    /// Events are never skipped, so a file with a line that cannot be read ends its run.
+    async fn give_up_unreadable(
+        &mut self,
+        run: &Run,
+        dir: &RunDir,
+        process: &ProcessStatus,
+        why: &io::Error,
+    ) -> Result<bool> {
+        if *process == ProcessStatus::Live {
+            let stopped = self.launcher.stop(dir, Stop::AtOnce);
+            stopped.map_err(|source| WorkerError::Run { run_id: run.id.clone(), source })?;
+            return Ok(true);
+        }
+        let failure = Failure::new(FailureCode::Internal, format!("what the run said cannot be read: {why}"));
+        self.record(run, &[], run.events_offset, Some(&RunEnd::Failed(failure))).await?;
+        Ok(true)
+    }
+
+    /// What its process printed may hold training text: the message only says where that is.
+    fn died(&self, dir: &RunDir, how: Option<&str>) -> RunEnd {
+        let how = how.map_or(String::new(), |how| format!(": {how}"));
+        let message = format!("the run's process ended without saying why{how}; see {}", dir.stderr().display());
+        RunEnd::Died { failure: Failure::new(FailureCode::RunDied, message), max_deaths: self.config.max_deaths }
+    }
+}
+
+fn end_of(event: RunEvent) -> RunEnd {
+    match event {
+        RunEvent::Succeeded { model, n_trained_tokens } => RunEnd::Succeeded { model, n_trained_tokens },
+        RunEvent::Stopped { step } => RunEnd::Stopped { step },
+        RunEvent::Failed { failure } => RunEnd::Failed(failure),
+        _ => unreachable!("is_last() is true for these three only"),
+    }
+}
+
+fn in_a_word(end: &RunEnd) -> &'static str {
+    match end {
+        RunEnd::Succeeded { .. } => "succeeded",
+        RunEnd::Stopped { .. } => "stopped",
+        RunEnd::Failed(_) => "failed",
+        RunEnd::Died { .. } => "died",
+    }
+}

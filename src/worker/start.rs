@@ -1,0 +1,91 @@
+//! From a claim to a process: the run's directory, its spec, the start.
+
+use std::io;
+
+use super::{Result, Worker, WorkerError, spec};
+use crate::{
+    domain::{Failure, FailureCode, RunSpec},
+    launch::Work,
+    run_dir::RunDir,
+    store::{Lease, Run, RunEnd, RunSubject},
+};
+
+impl Worker {
+    /// Starts queued jobs while a device is free.
+    pub(super) async fn start_jobs(&mut self, lease: &Lease<'_>) -> Result<bool> {
+        let mut changed = false;
+        while let Some(run) = self.store.claim_job(lease, self.config.n_slots).await? {
+            let slot = run.slot.expect("claim_job gives every run a slot");
+            changed = true;
+            if !self.start(&run, Work::Train { slot }).await? {
+                break; // it may be queued again: not twice in one look
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Starts to fetch models, some at a time.
+    pub(super) async fn start_registrations(&mut self, lease: &Lease<'_>) -> Result<bool> {
+        let mut changed = false;
+        while let Some(run) = self.store.claim_registration(lease, self.config.n_registrations).await? {
+            changed = true;
+            if !self.start(&run, Work::Register).await? {
+                break;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Starts the process of a claimed run. Returns whether it could be started; if not, the run has ended.
+    async fn start(&mut self, run: &Run, work: Work) -> Result<bool> {
+        let dir = self.dir(&run.id);
+        let started = match self.write_spec(run, &dir).await? {
+            Ok(()) => self.launcher.launch(&dir, work).map_err(|e| self.could_not_start(&e)),
+            Err(end) => Err(end),
+        };
+        match &started {
+            Ok(()) => tracing::info!(run_id = %run.id, ?run.subject, run.n_attempts, ?work, "started a run"),
+            Err(end) => {
+                tracing::warn!(run_id = %run.id, ?run.subject, ?end, "a run could not be started");
+                self.record(run, &[], run.events_offset, Some(end)).await?;
+            }
+        }
+        Ok(started.is_ok())
+    }
+
+    /// Writes the spec before the first attempt. Later ones find it: what a run does never changes on the way.
+    async fn write_spec(&self, run: &Run, dir: &RunDir) -> Result<std::result::Result<(), RunEnd>> {
+        if dir.spec().is_ok() {
+            return Ok(Ok(()));
+        }
+        let spec = match &run.subject {
+            RunSubject::Job(job) => {
+                let job = self.store.job(job).await?;
+                spec::train(&self.store, &self.config.data_dir, &job).await?.map(|spec| RunSpec::Train(Box::new(spec)))
+            }
+            RunSubject::Model(model) => {
+                let model = self.store.model(model).await?;
+                spec::register(&self.config.data_dir, &model).map(RunSpec::Register)
+            }
+        };
+        let spec = match spec {
+            Ok(spec) => spec,
+            Err(failure) => return Ok(Err(RunEnd::Failed(failure))),
+        };
+        let dir = dir.clone();
+        let written = tokio::task::spawn_blocking(move || dir.create(&spec))
+            .await
+            .map_err(|e| WorkerError::Run { run_id: run.id.clone(), source: io::Error::other(e) })?;
+        Ok(written.map_err(|e| self.could_not_start(&e)))
+    }
+
+    /// A full disk stays full; anything else may pass, so it counts as a death and is tried again.
+    fn could_not_start(&self, error: &io::Error) -> RunEnd {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            let message = format!("the run could not be started, the disk is full: {error}");
+            return RunEnd::Failed(Failure::new(FailureCode::DiskFull, message));
+        }
+        let failure = Failure::new(FailureCode::RunDied, format!("the run's process could not be started: {error}"));
+        RunEnd::Died { failure, max_deaths: self.config.max_deaths }
+    }
+}
