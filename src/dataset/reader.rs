@@ -16,6 +16,9 @@ use super::{
 };
 use crate::domain::{DatasetFormat, Problem};
 
+/// How a file packed with gzip begins.
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
+
 /// What reading one line gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -135,7 +138,9 @@ fn parse_json(content: Option<&[u8]>, notes: &mut Notes) -> Option<Value> {
     let text = match std::str::from_utf8(content) {
         Ok(text) => text,
         Err(e) => {
-            let message = format!("not UTF-8 from byte {} of the line on: save the file as UTF-8", e.valid_up_to() + 1);
+            let way_out =
+                if content.starts_with(GZIP_MAGIC) { "unpack the file first" } else { "save the file as UTF-8" };
+            let message = format!("not UTF-8 from byte {} of the line on: {way_out}", e.valid_up_to() + 1);
             notes.problem("", "invalid_utf8", message);
             return None;
         }
@@ -146,7 +151,10 @@ fn parse_json(content: Option<&[u8]>, notes: &mut Notes) -> Option<Value> {
             // serde_json counts lines within what it was given, which is always line 1: only the column tells something.
             let cause = e.to_string();
             let cause = cause.split(" at line ").next().unwrap_or(&cause);
-            let message = format!("broken JSON at column {}: {cause}", e.column());
+            let mut message = format!("broken JSON at column {}: {cause}", e.column());
+            if e.is_eof() {
+                message += "; a pair stands on one line, whole";
+            }
             notes.problem("", "invalid_json", message);
             None
         }
@@ -239,10 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn broken_json_tells_the_column() {
-        let mut reader = PairReader::new(&b"{\"prompt\": oops}"[..], None);
-        let row = reader.read().expect("readable").expect("a row");
-        assert_eq!(row.pair.expect_err("broken")[0].message, "broken JSON at column 12: expected value");
+    fn what_cannot_be_parsed_tells_where_and_the_way_out() {
+        let first_message = |bytes: &[u8]| {
+            let row = PairReader::new(bytes, None).read().expect("readable").expect("a row");
+            row.pair.expect_err("a problem")[0].message.clone()
+        };
+        assert_eq!(first_message(b"{\"prompt\": oops}"), "broken JSON at column 12: expected value");
+        let cut_off = "broken JSON at column 1: EOF while parsing a list; a pair stands on one line, whole";
+        assert_eq!(first_message(b"[\n{}\n]"), cut_off);
+        assert_eq!(first_message(b"\x1f\x8b\x08"), "not UTF-8 from byte 2 of the line on: unpack the file first");
     }
 
     #[test]
