@@ -5,7 +5,7 @@ use crate::{
     domain::{Failure, FailureCode, ModelInfo, Phase, RegisterSpec, RunEvent},
     fetch::{FetchError, digest, fetch},
     model::{ModelError, inspect},
-    text::Codec,
+    text::{Codec, TextError},
 };
 
 /// Executes the run. Returns its last event.
@@ -32,7 +32,13 @@ pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Re
         ModelError::Unsupported(message) => Failure::new(FailureCode::UnsupportedModel, message),
         other => Failure::new(FailureCode::InvalidModel, other.to_string()),
     })?;
-    let codec = Codec::load(&location).map_err(|e| Failure::new(FailureCode::InvalidModel, e.to_string()))?;
+    let codec = Codec::load(&location).map_err(|e| {
+        let code = match &e {
+            TextError::Unsupported(_) => FailureCode::UnsupportedModel,
+            _ => FailureCode::InvalidModel,
+        };
+        Failure::new(code, e.to_string())
+    })?;
     if codec.vocab_size() as u64 > facts.vocab_size {
         let message = format!(
             "the tokenizer knows {} tokens, the embedding has {} rows: they belong to different models",

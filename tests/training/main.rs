@@ -1,3 +1,4 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
 mod golden;
+mod text;
