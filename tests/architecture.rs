@@ -38,14 +38,14 @@ const TABLE: &[Room] = &[
     Room { name: "model", may_import: &["domain"], never: TRAINING },
     Room { name: "fetch", may_import: &["domain"], never: &["tokio", "sqlx", "axum", "tower_http", "candle_core"] },
     Room { name: "text", may_import: &["domain", "dataset"], never: TRAINING },
-    Room { name: "score", may_import: &["domain", "dataset", "text", "model"], never: TRAINING },
+    Room { name: "score", may_import: &["domain", "text", "model"], never: TRAINING },
     Room {
         name: "train",
         may_import: &["domain", "objective", "model", "text"],
         // A run is a function of its directory and its seed: no clock, no environment.
         never: &["tokio", "sqlx", "axum", "tower_http", "std::env", "env::var", "Instant", "SystemTime"],
     },
-    Room { name: "eval", may_import: &["domain", "dataset", "text", "model", "score", "objective"], never: TRAINING },
+    Room { name: "eval", may_import: &["domain", "dataset", "text", "model", "score"], never: TRAINING },
     Room {
         name: "run",
         may_import: &["domain", "dataset", "run_dir", "train", "objective", "model", "text", "score", "eval", "fetch"],

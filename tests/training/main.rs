@@ -1,4 +1,5 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
 mod golden;
+mod gradients;
 mod text;

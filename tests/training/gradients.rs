@@ -1,0 +1,118 @@
+//! The written-out backward against finite differences: every trained tensor of a tiny model, LoRA and full.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use mrpo::{
+    domain::{ModelLocation, TargetModule, WeightsFormat},
+    model::{Decoder, DropoutKey, Gradients, LoraShape, Parameters, Purpose, Tuning, Weights, layout::Packed},
+};
+
+const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"],"hidden_size":8,"intermediate_size":12,"num_hidden_layers":2,
+    "num_attention_heads":4,"num_key_value_heads":2,"vocab_size":11,"rms_norm_eps":1e-5,"rope_theta":100.0,
+    "tie_word_embeddings":false,"max_position_embeddings":64}"#;
+
+/// Numbers that look random, the same on every machine.
+fn numbers(n: usize, seed: usize) -> Vec<f32> {
+    (0..n).map(|i| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 0.9).collect()
+}
+
+fn write_model(directory: &Path) {
+    std::fs::write(directory.join("config.json"), CONFIG).expect("written");
+    let mut tensors = std::collections::HashMap::new();
+    let mut add = |name: String, shape: &[usize]| {
+        let n = shape.iter().product();
+        let offset = if name.contains("norm") { 1.0 } else { 0.0 };
+        let values = numbers(n, tensors.len() + 1).into_iter().map(|x| x + offset).collect();
+        tensors.insert(name, Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu).expect("shaped"));
+    };
+    add("model.embed_tokens.weight".into(), &[11, 8]);
+    add("lm_head.weight".into(), &[11, 8]);
+    add("model.norm.weight".into(), &[8]);
+    for layer in 0..2 {
+        for (part, shape) in [
+            ("input_layernorm", vec![8]),
+            ("post_attention_layernorm", vec![8]),
+            ("self_attn.q_proj", vec![8, 8]),
+            ("self_attn.k_proj", vec![4, 8]),
+            ("self_attn.v_proj", vec![4, 8]),
+            ("self_attn.o_proj", vec![8, 8]),
+            ("mlp.gate_proj", vec![12, 8]),
+            ("mlp.up_proj", vec![12, 8]),
+            ("mlp.down_proj", vec![8, 12]),
+        ] {
+            add(format!("model.layers.{layer}.{part}.weight"), &shape);
+        }
+    }
+    candle_core::safetensors::save(&tensors, directory.join("model.safetensors")).expect("saved");
+}
+
+fn batch() -> Packed {
+    let mut batch = Packed::default();
+    batch.push(&[1, 2, 3], &[&[4, 5, 6, 10], &[7, 10]]);
+    batch.push(&[8, 9], &[&[1, 10], &[2, 3, 10]]);
+    batch
+}
+
+fn weighted_logp(decoder: &Decoder, parameters: &Parameters, d_logps: &[f32]) -> f64 {
+    let key = DropoutKey { seed: 1, pass: 0 };
+    let forward = decoder.forward(&batch(), parameters, Purpose::Train(key)).expect("computed");
+    forward.token_logps.iter().zip(d_logps).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn check(tuning: &Tuning) {
+    let directory = tempfile::tempdir().expect("temp dir");
+    write_model(directory.path());
+    let location = ModelLocation {
+        format: WeightsFormat::Huggingface,
+        weights: directory.path().to_owned(),
+        adapters: Vec::new(),
+    };
+    let weights = Weights::load(&location).expect("loaded");
+    let (decoder, mut parameters) = Decoder::new(weights, tuning).expect("built");
+    // B of a fresh LoRA pair is zero, and A's gradient with it: move both off zero.
+    let ids: Vec<_> = parameters.iter().map(|(id, name, value)| (id, name.to_owned(), value.clone())).collect();
+    for (id, name, value) in &ids {
+        if name.contains("lora_B") {
+            let moved = Tensor::from_vec(numbers(value.elem_count(), id.index()), value.shape(), &Device::Cpu);
+            parameters.set(*id, moved.expect("shaped"));
+        }
+    }
+    let d_logps: Vec<f32> = (0..batch().scored.len()).map(|i| 0.3 - 0.1 * i as f32).collect();
+    let mut gradients = Gradients::new(parameters.len());
+    let forward =
+        decoder.forward(&batch(), &parameters, Purpose::Train(DropoutKey { seed: 1, pass: 0 })).expect("computed");
+    decoder.backward(&batch(), forward, &d_logps, &parameters, &mut gradients).expect("computed");
+    for (id, name, _) in &ids {
+        let gradient = gradients.get(*id).unwrap_or_else(|| panic!("{name} got no gradient"));
+        let gradient = gradient.flatten_all().and_then(|g| g.to_vec1::<f32>()).expect("read");
+        assert!(gradient.iter().any(|g| *g != 0.0), "the gradient of {name} is zero");
+        let value = parameters.get(*id).clone();
+        let flat = value.flatten_all().and_then(|v| v.to_vec1::<f32>()).expect("read");
+        let scale = gradient.iter().fold(0f32, |a, g| a.max(g.abs()));
+        for i in 0..flat.len() {
+            let h = 2e-3f32;
+            let mut at = |step: f32| {
+                let mut moved = flat.clone();
+                moved[i] += step;
+                parameters.set(*id, Tensor::from_vec(moved, value.shape(), &Device::Cpu).expect("shaped"));
+                weighted_logp(&decoder, &parameters, &d_logps)
+            };
+            let numeric = (at(h) - at(-h)) / (2.0 * f64::from(h));
+            let error = (numeric - f64::from(gradient[i])).abs();
+            assert!(error < 4e-3 * f64::from(scale).max(0.1), "{name}[{i}]: {numeric} against {}", gradient[i]);
+        }
+        parameters.set(*id, value);
+    }
+}
+
+#[test]
+fn every_weight_of_a_full_fine_tune_has_the_right_gradient() {
+    check(&Tuning::Full);
+}
+
+#[test]
+fn every_lora_weight_has_the_right_gradient() {
+    let shape = LoraShape { rank: 2, scale: 1.5, dropout: 0.25 };
+    check(&Tuning::Lora { shape, targets: TargetModule::ALL.to_vec(), seed: 3 });
+}
