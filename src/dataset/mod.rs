@@ -1,7 +1,7 @@
 //! Preference datasets: JSON Lines in one of several formats, read as preference pairs, with every problem named by line.
 //!
-//! A format is one file here and one word of [`DatasetFormat`]. It is told from the first line that fits one, unless given,
-//! and holds for the whole file. Reading is by line: memory does not grow with the file.
+//! A format is one file here and one word of [`DatasetFormat`](crate::domain::DatasetFormat). It is told from the first line
+//! that fits one, unless given, and holds for the whole file. Reading is by line: memory does not grow with the file.
 
 mod anthropic_hh;
 mod check;
