@@ -1,6 +1,10 @@
 //! Checkpoints: everything a run needs to go on exactly, written beside, synced, then renamed.
 
-use std::{collections::HashMap, io::Read, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Read,
+    path::Path,
+};
 
 use anyhow::Context;
 use candle_core::Device;
@@ -9,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::references::unusable;
 use crate::{
-    domain::{Failure, FailureCode, ModelInfo, ModelLocation, TrainSpec, WeightsFormat},
+    domain::{CheckpointSummary, Failure, FailureCode, ModelInfo, ModelLocation, TrainSpec, WeightsFormat},
     model::{ModelFacts, inspect, save_adapter, save_full},
     run_dir::{CheckpointFile, CheckpointManifest, RunDir, read_json, sync_dir},
     text::Codec,
@@ -27,46 +31,76 @@ pub(super) struct LoopState {
     pub(super) references: Vec<String>,
     /// Digest of the training file.
     pub(super) training_file: String,
+    /// The newest metrics, for the checkpoint's event.
+    pub(super) newest: BTreeMap<String, f64>,
 }
 
-/// Writes the checkpoint of `state`. Returns the model it holds and its size in bytes.
+/// Writes the checkpoint of `state`. What could not be written whole is taken away again: on a full disk its room is needed
+/// to say so.
 pub(super) fn write(
     run: &RunDir,
     spec: &TrainSpec,
     policy: &Policy,
     codec: &Codec,
     state: &LoopState,
-) -> anyhow::Result<(ModelInfo, u64)> {
+) -> anyhow::Result<()> {
     let name = RunDir::checkpoint_name(state.step);
     let (beside, home) = (run.checkpoints().join(format!("{name}.writing")), run.checkpoints().join(&name));
     let _ = fs_err::remove_dir_all(&beside);
-    fs_err::create_dir_all(&beside)?;
+    let written = write_files(&beside, spec, policy, codec, state);
+    if written.is_err() {
+        let _ = fs_err::remove_dir_all(&beside);
+    }
+    written?;
+    fs_err::rename(&beside, &home)?;
+    Ok(sync_dir(&run.checkpoints())?)
+}
+
+fn write_files(
+    beside: &Path,
+    spec: &TrainSpec,
+    policy: &Policy,
+    codec: &Codec,
+    state: &LoopState,
+) -> anyhow::Result<()> {
+    fs_err::create_dir_all(beside)?;
     let base = &spec.references[0];
     match &spec.hyperparameters.lora {
-        Some(lora) => save_adapter(&beside, &policy.parameters, lora, base.model.as_str())?,
+        Some(lora) => save_adapter(beside, &policy.parameters, lora, base.model.as_str())?,
         None => {
-            save_full(&beside, &policy.parameters, policy.decoder.config())?;
-            codec.save(&beside).map_err(|e| unusable(base, &e))?;
+            save_full(beside, &policy.parameters, policy.decoder.config())?;
+            codec.save(beside).map_err(|e| unusable(base, &e))?;
         }
     }
     let moments: HashMap<String, candle_core::Tensor> =
         policy.optimizer.state(&policy.parameters)?.into_iter().collect();
     candle_core::safetensors::save(&moments, beside.join("optimizer.safetensors"))?;
     fs_err::write(beside.join("state.json"), serde_json::to_vec_pretty(state)?)?;
-    let manifest = manifest(&beside, state.step)?;
+    let manifest = manifest(beside, state.step)?;
     fs_err::write(beside.join(RunDir::MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
-    for entry in fs_err::read_dir(&beside)? {
+    for entry in fs_err::read_dir(beside)? {
         fs_err::File::open(entry?.path())?.sync_all()?;
     }
-    sync_dir(&beside)?;
-    // A complete one under this name can only be the same, from an attempt that died before it said so.
-    if home.exists() {
-        fs_err::remove_dir_all(&home)?;
-    }
-    fs_err::rename(&beside, &home)?;
-    sync_dir(&run.checkpoints())?;
-    let size = manifest.files.iter().map(|f| f.size_bytes).sum();
-    Ok((model_info(spec, codec, &home, &manifest)?, size))
+    Ok(sync_dir(beside)?)
+}
+
+/// The complete checkpoint of `state` as its event tells it.
+pub(super) fn summary(
+    run: &RunDir,
+    spec: &TrainSpec,
+    codec: &Codec,
+    state: &LoopState,
+) -> anyhow::Result<CheckpointSummary> {
+    let directory = RunDir::checkpoint_name(state.step);
+    let home = run.checkpoints().join(&directory);
+    let manifest: CheckpointManifest = read_json(&home.join(RunDir::MANIFEST))?;
+    Ok(CheckpointSummary {
+        step: state.step,
+        directory,
+        size_bytes: manifest.files.iter().map(|f| f.size_bytes).sum(),
+        model: model_info(spec, codec, &home, &manifest)?,
+        metrics: state.newest.clone(),
+    })
 }
 
 /// The newest complete checkpoint put back into `policy`; `None` where there is none.

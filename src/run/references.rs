@@ -15,7 +15,8 @@ use crate::{
     text::{Codec, EncodedPair, cut_prompt_to_chars, row_digest},
 };
 
-/// Pairs scored between two writes: what a kill can lose.
+/// Pairs scored at once. Which pairs share a batch is a matter of their place alone: what a batch holds moves its last bits,
+/// and a resumed run must find the same.
 const N_AT_ONCE: usize = 8;
 
 /// One line of `scores.out.jsonl`.
@@ -68,13 +69,14 @@ impl Scores {
             let row = |completion| row_digest(&prompt, completion, p.n_chars_kept);
             keys.push((reference.digest.clone(), row(&p.pair.chosen), row(&p.pair.rejected)));
         }
-        let missing: Vec<usize> = (0..pairs.len()).filter(|i| !self.known.contains_key(&keys[*i])).collect();
+        let n_to_score = keys.iter().filter(|key| !self.known.contains_key(*key)).count();
+        let mut n_done = 0;
         let name = reference.model.as_str();
         journal.message(
             Level::Info,
-            format!("reference {name}: {} pairs known, {} to score", pairs.len() - missing.len(), missing.len()),
+            format!("reference {name}: {} pairs known, {} to score", pairs.len() - n_to_score, n_to_score),
         )?;
-        if !missing.is_empty() {
+        if n_to_score > 0 {
             let loaded = match policy {
                 Some(_) => None,
                 None => Some(load(reference)?),
@@ -84,14 +86,19 @@ impl Scores {
                 (None, Some((decoder, parameters))) => (decoder, parameters),
                 (None, None) => unreachable!("loaded where there is no policy"),
             };
-            for (n_done, chunk) in missing.chunks(N_AT_ONCE).enumerate() {
+            for (pairs, keys) in pairs.chunks(N_AT_ONCE).zip(keys.chunks(N_AT_ONCE)) {
+                let n_missing = keys.iter().filter(|key| !self.known.contains_key(*key)).count();
+                if n_missing == 0 {
+                    continue;
+                }
                 if signal::stop_requested() {
                     return Ok(None);
                 }
-                journal.progress(Phase::ScoringReferences, n_done * N_AT_ONCE, missing.len(), Some(name))?;
-                self.score(reference, &codec, (decoder, parameters), chunk, pairs, &keys)?;
+                journal.progress(Phase::ScoringReferences, n_done, n_to_score, Some(name))?;
+                self.score(reference, &codec, (decoder, parameters), pairs, keys)?;
+                n_done += n_missing;
             }
-            journal.progress(Phase::ScoringReferences, missing.len(), missing.len(), Some(name))?;
+            journal.progress(Phase::ScoringReferences, n_to_score, n_to_score, Some(name))?;
             self.out.sync()?;
         }
         let find = |key| self.known.get(key).copied().context("a reference score is missing although it was computed");
@@ -103,14 +110,13 @@ impl Scores {
         reference: &ResolvedReference,
         codec: &Codec,
         (decoder, parameters): (&Decoder, &Parameters),
-        chunk: &[usize],
         pairs: &[&Prepared],
         keys: &[(String, String, String)],
     ) -> anyhow::Result<()> {
-        let mut scoring = Vec::with_capacity(chunk.len());
-        for i in chunk {
-            let encoded = codec.encode_pair(&pairs[*i].pair).map_err(|e| unusable(reference, &e))?;
-            let encoded = match pairs[*i].n_chars_kept {
+        let mut scoring = Vec::with_capacity(pairs.len());
+        for p in pairs {
+            let encoded = codec.encode_pair(&p.pair).map_err(|e| unusable(reference, &e))?;
+            let encoded = match p.n_chars_kept {
                 Some(n_chars_kept) => cut_prompt_to_chars(encoded, n_chars_kept),
                 None => encoded,
             };
@@ -118,17 +124,21 @@ impl Scores {
             scoring.push(ScoringPair { prompt, chosen, rejected });
         }
         let borrowed: Vec<&ScoringPair> = scoring.iter().collect();
-        for (i, (chosen, rejected)) in chunk.iter().zip(score_pairs(decoder, parameters, &borrowed)?) {
-            let line = pairs[*i].pair.line;
+        let scores = score_pairs(decoder, parameters, &borrowed)?;
+        for ((p, key), (chosen, rejected)) in pairs.iter().zip(keys).zip(scores) {
+            if self.known.contains_key(key) {
+                continue;
+            }
+            let line = p.pair.line;
             if !(chosen.is_finite() && rejected.is_finite()) {
                 let message =
                     format!("the log-probability of line {line} under {} is not a finite number", reference.model);
                 return Err(Failure::new(FailureCode::InvalidReferenceScore, message).into());
             }
-            let (digest, chosen_row, rejected_row) = keys[*i].clone();
+            let (digest, chosen_row, rejected_row) = key.clone();
             let score = ScoreLine { reference: digest, chosen_row, rejected_row, line, chosen, rejected };
             self.out.append(&score)?;
-            self.known.insert(keys[*i].clone(), SequenceLogps { chosen, rejected });
+            self.known.insert(key.clone(), SequenceLogps { chosen, rejected });
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        CheckpointSummary, EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent,
+        EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent,
         TrainSpec, Weighting, metric,
     },
     model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
@@ -35,8 +35,6 @@ struct Session<'a> {
     validation: Vec<TrainingPair>,
     plan: Plan,
     state: LoopState,
-    /// The newest metrics, for the next checkpoint's event.
-    newest: BTreeMap<String, f64>,
 }
 
 /// Executes the run. Returns its last event.
@@ -71,9 +69,8 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let validation = with_references(held_out, &columns, pairs.len());
     pairs.shrink_to_fit();
     let plan = Plan::new(settings, pairs.len());
-    let state = LoopState { step: 0, n_tokens: 0, references, training_file };
-    let newest = BTreeMap::new();
-    let mut session = Session { run, spec, codec, policy, training: pairs, validation, plan, state, newest };
+    let state = LoopState { step: 0, n_tokens: 0, references, training_file, newest: BTreeMap::new() };
+    let mut session = Session { run, spec, codec, policy, training: pairs, validation, plan, state };
     match checkpoint::restore(run, spec, &session.state.training_file, &mut session.policy)? {
         Some(state) => {
             journal.message(Level::Info, format!("resumed from the checkpoint at step {}", state.step))?;
@@ -92,8 +89,8 @@ impl Session<'_> {
             self.evaluate(EvaluationPhase::Before, journal)?;
             self.sample("before", journal)?;
         }
-        let mut saved = (self.state.step > 0).then_some(self.state.step);
-        let mut model = None;
+        // An earlier attempt may have died between writing the checkpoint and saying so.
+        let mut model = if self.state.step > 0 { Some(self.announce(journal)?) } else { None };
         while self.state.step < plan.n_steps {
             let started = Instant::now();
             let (epoch_idx, range) = plan.position(self.state.step);
@@ -110,7 +107,7 @@ impl Session<'_> {
             values.insert(metric::NUM_TOKENS.to_owned(), self.state.n_tokens as f64);
             values.insert(metric::EPOCH.to_owned(), self.state.step as f64 / plan.n_steps_per_epoch as f64);
             values.insert(metric::STEP_DURATION_MS.to_owned(), started.elapsed().as_secs_f64() * 1e3);
-            self.newest.extend(values.clone());
+            self.state.newest.extend(values.clone());
             journal.say(RunEvent::Metrics { step: self.state.step, values })?;
             journal.progress(Phase::Training, self.state.step as usize, plan.n_steps as usize, None)?;
             let is_last = self.state.step == plan.n_steps;
@@ -121,15 +118,10 @@ impl Session<'_> {
             let stop = signal::stop_requested() && !is_last;
             if is_last || stop || self.state.step.is_multiple_of(plan.checkpoint_every) {
                 model = Some(self.save(journal)?);
-                saved = Some(self.state.step);
             }
             if stop {
                 return Ok(RunEvent::Stopped { step: self.state.step });
             }
-        }
-        if saved != Some(self.state.step) || model.is_none() {
-            // An earlier attempt wrote the last checkpoint and died before it said that it was done.
-            model = Some(self.save(journal)?);
         }
         self.sample("after", journal)?;
         Ok(RunEvent::Succeeded { model, n_trained_tokens: self.state.n_tokens })
@@ -143,22 +135,20 @@ impl Session<'_> {
             Err(StepError::NonFinite(message)) => return Err(Failure::new(FailureCode::NonFiniteLoss, message).into()),
             other => other?,
         };
-        self.newest.extend(values.iter().map(|(name, value)| (format!("eval_{name}"), *value)));
+        self.state.newest.extend(values.iter().map(|(name, value)| (format!("eval_{name}"), *value)));
         journal.say(RunEvent::Evaluation { step: self.state.step, phase, values })
     }
 
     fn save(&self, journal: &mut Journal) -> anyhow::Result<ModelInfo> {
-        let (model, size_bytes) = checkpoint::write(self.run, self.spec, &self.policy, &self.codec, &self.state)?;
-        let step = self.state.step;
-        let directory = RunDir::checkpoint_name(step);
-        let metrics = self.newest.clone();
-        journal.say(RunEvent::Checkpoint(CheckpointSummary {
-            step,
-            directory,
-            size_bytes,
-            model: model.clone(),
-            metrics,
-        }))?;
+        checkpoint::write(self.run, self.spec, &self.policy, &self.codec, &self.state)?;
+        self.announce(journal)
+    }
+
+    /// Tells of the checkpoint at this step. Returns the model it holds.
+    fn announce(&self, journal: &mut Journal) -> anyhow::Result<ModelInfo> {
+        let summary = checkpoint::summary(self.run, self.spec, &self.codec, &self.state)?;
+        let model = summary.model.clone();
+        journal.say(RunEvent::Checkpoint(summary))?;
         journal.sync()?;
         Ok(model)
     }
