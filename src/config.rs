@@ -1,6 +1,6 @@
 //! The server's configuration, in two stages: what was typed ([`ServeArgs`]), then what is used ([`ServeConfig`]).
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -32,6 +32,11 @@ pub(crate) struct ServeArgs {
     /// Whether a client may register a model by its path on this machine (`path:`).
     #[arg(long, env = "MRPO_ALLOW_PATH_MODELS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) allow_path_models: bool,
+    /// After how long without a sign of life of this server the next one may take its runs over. Nothing is lost in the
+    /// meantime: runs go on without a server.
+    #[arg(long, env = "MRPO_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600),
+          value_name = "SECONDS")]
+    pub(crate) lease_seconds: u32,
     /// Listen on more than this machine although nobody is asked for a key: whoever reaches the port can read every file,
     /// run jobs and delete models.
     #[arg(long)]
@@ -56,6 +61,8 @@ pub(crate) struct ServeConfig {
     pub(crate) slots: u16,
     /// What jobs compute on.
     pub(crate) device: Device,
+    /// How long a server that gives no sign of life keeps its runs.
+    pub(crate) lease: Duration,
     /// What the API is allowed to do; `data_dir` is absolute and exists.
     pub(crate) api: Settings,
 }
@@ -80,6 +87,7 @@ impl ServeArgs {
             listen: self.listen,
             slots: self.slots,
             device: self.device,
+            lease: Duration::from_secs(self.lease_seconds.into()),
             api: Settings {
                 data_dir,
                 max_upload_bytes: self.max_upload_bytes,
@@ -126,5 +134,6 @@ mod tests {
         assert!(resolve(&["--listen", "0.0.0.0:8111", "--allow-unauthenticated"]).is_ok());
         assert!(resolve(&["--listen", "[::1]:0"]).is_ok());
         assert!(resolve(&["--slots", "0"]).is_err());
+        assert_eq!(resolve(&["--lease-seconds", "2"]).expect("valid").lease, Duration::from_secs(2));
     }
 }
