@@ -63,7 +63,7 @@ fn failure_of(error: &anyhow::Error) -> Failure {
     }
     let is_full = |e: &std::io::Error| e.raw_os_error() == Some(nix::errno::Errno::ENOSPC as i32);
     if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_full)) {
-        let message = "the disk is full: free some space and start the job again; what was saved is kept";
+        let message = "the disk is full: free some space and create the job anew; the checkpoints it saved are kept";
         return Failure::new(FailureCode::DiskFull, message);
     }
     Failure::new(FailureCode::Internal, format!("{error:#}"))

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     domain::{
-        EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent,
-        TrainSpec, Weighting, metric,
+        EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, TrainSpec,
+        Weighting, metric,
     },
     model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
     run_dir::RunDir,
