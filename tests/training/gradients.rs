@@ -1,51 +1,12 @@
 //! The written-out backward against finite differences: every trained tensor of a tiny model, LoRA and full.
 
-use std::path::Path;
-
 use candle_core::{Device, Tensor};
 use mrpo::{
     domain::{ModelLocation, TargetModule, WeightsFormat},
     model::{Decoder, DropoutKey, Gradients, LoraShape, Parameters, Purpose, Tuning, Weights, layout::Packed},
 };
 
-const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"],"hidden_size":8,"intermediate_size":12,"num_hidden_layers":2,
-    "num_attention_heads":4,"num_key_value_heads":2,"vocab_size":11,"rms_norm_eps":1e-5,"rope_theta":100.0,
-    "tie_word_embeddings":false,"max_position_embeddings":64}"#;
-
-/// Numbers that look random, the same on every machine.
-fn numbers(n: usize, seed: usize) -> Vec<f32> {
-    (0..n).map(|i| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 0.9).collect()
-}
-
-fn write_model(directory: &Path) {
-    std::fs::write(directory.join("config.json"), CONFIG).expect("written");
-    let mut tensors = std::collections::HashMap::new();
-    let mut add = |name: String, shape: &[usize]| {
-        let n = shape.iter().product();
-        let offset = if name.contains("norm") { 1.0 } else { 0.0 };
-        let values = numbers(n, tensors.len() + 1).into_iter().map(|x| x + offset).collect();
-        tensors.insert(name, Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu).expect("shaped"));
-    };
-    add("model.embed_tokens.weight".into(), &[11, 8]);
-    add("lm_head.weight".into(), &[11, 8]);
-    add("model.norm.weight".into(), &[8]);
-    for layer in 0..2 {
-        for (part, shape) in [
-            ("input_layernorm", vec![8]),
-            ("post_attention_layernorm", vec![8]),
-            ("self_attn.q_proj", vec![8, 8]),
-            ("self_attn.k_proj", vec![4, 8]),
-            ("self_attn.v_proj", vec![4, 8]),
-            ("self_attn.o_proj", vec![8, 8]),
-            ("mlp.gate_proj", vec![12, 8]),
-            ("mlp.up_proj", vec![12, 8]),
-            ("mlp.down_proj", vec![8, 12]),
-        ] {
-            add(format!("model.layers.{layer}.{part}.weight"), &shape);
-        }
-    }
-    candle_core::safetensors::save(&tensors, directory.join("model.safetensors")).expect("saved");
-}
+use crate::tiny::{numbers, write_weights};
 
 fn batch() -> Packed {
     let mut batch = Packed::default();
@@ -62,7 +23,7 @@ fn weighted_logp(decoder: &Decoder, parameters: &Parameters, d_logps: &[f32]) ->
 
 fn check(tuning: &Tuning) {
     let directory = tempfile::tempdir().expect("temp dir");
-    write_model(directory.path());
+    write_weights(directory.path(), 11, 1);
     let location = ModelLocation {
         format: WeightsFormat::Huggingface,
         weights: directory.path().to_owned(),

@@ -2,4 +2,8 @@
 
 mod golden;
 mod gradients;
+mod resume;
+mod stops;
 mod text;
+mod tiny;
+mod world;

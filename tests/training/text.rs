@@ -2,9 +2,7 @@
 //! as a Hugging Face directory.
 #![expect(clippy::unwrap_used, reason = "files that cannot be set up fail the test")]
 
-use std::path::Path;
-
-use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::gguf_file::Value;
 use mrpo::{
     dataset::{Message, PreferencePair, Prompt},
     domain::{ModelLocation, Truncation, WeightsFormat},
@@ -13,52 +11,9 @@ use mrpo::{
 use serde_json::json;
 use tempfile::TempDir;
 
-const END_OF_TEXT: u32 = 0;
+use crate::tiny::{CHATML, END_OF_TEXT, gguf};
+
 const END_OF_TURN: u32 = 2;
-const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] \
-                      + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}\
-                      {% endif %}";
-
-/// A GGUF file with this tokenizer and no tensors; `changes` replace or add metadata.
-fn gguf(directory: &Path, changes: &[(&str, Value)]) -> ModelLocation {
-    let text = |s: &str| Value::String(s.to_owned());
-    let mut tokens: Vec<String> = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|tool|>"].map(str::to_owned).into();
-    let mut types = vec![3, 3, 3, 4];
-    tokens.extend(byte_alphabet().into_iter().map(String::from));
-    tokens.extend(["he", "ll", "hell", "hello", "Ġhello"].map(str::to_owned));
-    types.resize(tokens.len(), 1);
-    let merges = ["h e", "l l", "he ll", "hell o", "Ġ hello"];
-    let mut metadata = vec![
-        ("tokenizer.ggml.model", text("gpt2")),
-        ("tokenizer.ggml.pre", text("smollm")),
-        ("tokenizer.ggml.tokens", Value::Array(tokens.into_iter().map(Value::String).collect())),
-        ("tokenizer.ggml.token_type", Value::Array(types.into_iter().map(Value::I32).collect())),
-        ("tokenizer.ggml.merges", Value::Array(merges.map(text).into())),
-        ("tokenizer.ggml.bos_token_id", Value::U32(1)),
-        // The token that ends documents, as base models have it: not the one that ends a turn.
-        ("tokenizer.ggml.eos_token_id", Value::U32(END_OF_TEXT)),
-        ("tokenizer.chat_template", text(CHATML)),
-    ];
-    for (key, value) in changes {
-        metadata.retain(|(k, _)| k != key);
-        metadata.push((key, value.clone()));
-    }
-    let weights = directory.join("tiny.gguf");
-    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    gguf_file::write(&mut std::fs::File::create(&weights).unwrap(), &metadata, &[]).unwrap();
-    ModelLocation { format: WeightsFormat::Gguf, weights, adapters: Vec::new() }
-}
-
-/// GPT-2's names of the 256 bytes: printable ones are themselves, the others follow from U+0100 on.
-fn byte_alphabet() -> Vec<char> {
-    let mut next = 0x100..;
-    let mut name = |byte: u8| match byte {
-        b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
-        _ => char::from_u32(next.next().unwrap()).unwrap(),
-    };
-    (0..=255).map(&mut name).collect()
-}
-
 fn codec(changes: &[(&str, Value)]) -> Result<Codec, TextError> {
     let directory = TempDir::new().unwrap();
     Codec::load(&gguf(directory.path(), changes))

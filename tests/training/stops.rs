@@ -1,0 +1,101 @@
+//! Runs that must not go on: changed inputs, pairs that do not fit, numbers that are none.
+
+use mrpo::domain::{FailureCode, RunEvent, RunSpec};
+use serde_json::{Value, json};
+
+use crate::{
+    tiny,
+    world::{World, append, failure},
+};
+
+fn settings(more: &Value) -> Value {
+    let mut settings = json!({"batch_size": 2, "checkpoint_every_n_steps": 1, "lora": {"rank": 2}});
+    for (key, value) in more.as_object().expect("an object") {
+        settings[key] = value.clone();
+    }
+    settings
+}
+
+#[test]
+fn a_checkpoint_goes_on_only_with_the_file_and_the_references_it_was_made_with() {
+    let world = World::new(4, 20);
+    let spec = world.spec(&settings(&json!({})));
+    let run = world.run("run", spec.clone());
+    run.finish();
+    let before = std::fs::read_to_string(&spec.training_file).expect("read");
+    append(&spec.training_file, &tiny::pairs(1, 500, 20));
+    let changed = failure(run.finish());
+    assert_eq!(changed.code, FailureCode::InvalidCheckpoint);
+    assert!(changed.message.contains("another training file"), "{changed}");
+
+    std::fs::write(&spec.training_file, before).expect("written");
+    let mut other = spec.clone();
+    other.references[1].digest = "sha256:changed".into();
+    run.dir.create(&RunSpec::Train(Box::new(other))).expect("written");
+    let changed = failure(run.finish());
+    assert_eq!(changed.code, FailureCode::InvalidCheckpoint);
+    assert!(changed.message.contains("other references"), "{changed}");
+
+    run.dir.create(&RunSpec::Train(Box::new(spec))).expect("written");
+    assert!(matches!(run.finish(), RunEvent::Succeeded { .. }), "as it was it goes on");
+}
+
+#[test]
+fn a_pair_that_does_not_fit_is_refused_left_out_or_cut_as_asked() {
+    let world = World::new(4, 20);
+    // Line 5 has a long prompt; line 6 a completion that is too long alone.
+    append(&world.path("training.jsonl"), &tiny::pairs(1, 4, 300));
+    let long = json!({"prompt": "p", "chosen": "x ".repeat(200), "rejected": "no"});
+    append(&world.path("training.jsonl"), &format!("{long}\n"));
+    let run = |policy: &str| {
+        let mut spec = world.spec(&settings(&json!({"truncation": policy, "max_length": 250, "batch_size": 1})));
+        spec.validation_file = None;
+        world.run(policy, spec)
+    };
+
+    let refused = failure(run("error").finish());
+    assert_eq!(refused.code, FailureCode::InvalidDataset);
+    assert!(refused.message.contains("2 are too long") && refused.message.contains("lines 5, 6"), "{refused}");
+
+    for (policy, n_steps, words) in [
+        ("drop", 4, ["2 are too long and left out", "lines 5, 6"]),
+        ("truncate_prompt_left", 5, ["1 prompts lost", "1 are too long and left out; the longest"]),
+    ] {
+        let run = run(policy);
+        assert!(matches!(run.finish(), RunEvent::Succeeded { .. }));
+        let events = run.events();
+        let n_said = events.iter().filter(|e| matches!(e, RunEvent::Metrics { .. })).count();
+        assert_eq!(n_said, n_steps, "{policy}");
+        let report = events.iter().find_map(|e| match e {
+            RunEvent::Message { message, .. } if message.starts_with("training file") => Some(message),
+            _ => None,
+        });
+        let report = report.expect("a report");
+        assert!(words.iter().all(|word| report.contains(word)), "{report}");
+    }
+}
+
+#[test]
+fn a_pair_with_nothing_but_an_end_is_refused_by_its_line() {
+    let world = World::new(4, 20);
+    append(&world.path("training.jsonl"), "{\"prompt\":\"p\",\"chosen\":\"\",\"rejected\":\"no\"}\n");
+    let run = world.run("run", world.spec(&settings(&json!({}))));
+    let refused = failure(run.finish());
+    assert_eq!(refused.code, FailureCode::InvalidDataset);
+    assert!(refused.message.contains("line 5"), "{refused}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_and_leaves_its_checkpoints() {
+    let world = World::new(8, 20);
+    let mut spec = world.spec(&settings(&json!({"lora": null, "warmup_ratio": 0, "lr_schedule": "constant"})));
+    // What no request can ask for.
+    spec.hyperparameters.learning_rate = 1e30;
+    spec.validation_file = None;
+    let run = world.run("run", spec);
+    let refused = failure(run.finish());
+    assert_eq!(refused.code, FailureCode::NonFiniteLoss, "{refused}");
+    assert!(refused.message.contains("learning_rate"), "{refused}");
+    let steps: Vec<u64> = run.dir.list_checkpoints().expect("listed").into_iter().map(|(step, _)| step).collect();
+    assert_eq!(steps, [1]);
+}
