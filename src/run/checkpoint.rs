@@ -103,36 +103,41 @@ pub(super) fn summary(
     })
 }
 
-/// The newest complete checkpoint put back into `policy`; `None` where there is none.
-pub(super) fn restore(
-    run: &RunDir,
-    spec: &TrainSpec,
-    training_file: &str,
-    policy: &mut Policy,
-) -> anyhow::Result<Option<LoopState>> {
+/// Where the newest complete checkpoint stands; `None` where there is none.
+///
+/// # Errors
+/// If it was made with another training file, or against other references.
+pub(super) fn newest(run: &RunDir, spec: &TrainSpec, training_file: &str) -> anyhow::Result<Option<LoopState>> {
     let Some((step, home)) = run.list_checkpoints()?.pop() else { return Ok(None) };
-    let invalid =
-        |what: &str| Failure::new(FailureCode::InvalidCheckpoint, format!("the checkpoint at step {step} {what}"));
     let state: LoopState = read_json(&home.join("state.json"))?;
     if state.references.iter().ne(spec.references.iter().map(|r| &r.digest)) {
-        return Err(invalid("was made against other references: their files have changed").into());
+        return Err(invalid(step, "was made against other references: their files have changed").into());
     }
     if state.training_file != training_file {
-        return Err(invalid("was made with another training file: its content has changed").into());
+        return Err(invalid(step, "was made with another training file: its content has changed").into());
     }
+    Ok(Some(state))
+}
+
+/// Puts the weights and moments saved at `step` back into `policy`.
+pub(super) fn restore(run: &RunDir, spec: &TrainSpec, step: u64, policy: &mut Policy) -> anyhow::Result<()> {
+    let home = run.checkpoints().join(RunDir::checkpoint_name(step));
     let file = if spec.hyperparameters.lora.is_some() { "adapter_model.safetensors" } else { "model.safetensors" };
     let values = candle_core::safetensors::load(home.join(file), &Device::Cpu)?;
     let moments = candle_core::safetensors::load(home.join("optimizer.safetensors"), &Device::Cpu)?;
     let names: Vec<_> = policy.parameters.iter().map(|(id, name, _)| (id, name.to_owned())).collect();
     for (id, name) in names {
-        let value = values.get(&name).ok_or_else(|| invalid(&format!("lacks the weight {name}")))?;
+        let value = values.get(&name).ok_or_else(|| invalid(step, &format!("lacks the weight {name}")))?;
         policy.parameters.set(id, value.clone());
     }
     let take = |name: &str| {
         moments.get(name).cloned().ok_or_else(|| candle_core::Error::Msg(format!("optimizer.safetensors lacks {name}")))
     };
-    policy.optimizer.restore(state.step, &policy.parameters, take)?;
-    Ok(Some(state))
+    Ok(policy.optimizer.restore(step, &policy.parameters, take)?)
+}
+
+fn invalid(step: u64, what: &str) -> Failure {
+    Failure::new(FailureCode::InvalidCheckpoint, format!("the checkpoint at step {step} {what}"))
 }
 
 /// SHA-256 of a file, in hexadecimal.

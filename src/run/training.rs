@@ -42,6 +42,9 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let base = spec.references.first().ok_or_else(|| Failure::new(FailureCode::InvalidSpec, "the spec has no base"))?;
     let settings = &spec.hyperparameters;
     journal.progress(Phase::Preparing, 0, 1, None)?;
+    // Asked first: scoring against references that it does not go with would take hours for nothing.
+    let training_file = checkpoint::sha256_of(&spec.training_file)?;
+    let resumed = checkpoint::newest(run, spec, &training_file)?;
     let codec = Codec::load(&base.location).map_err(|e| unusable(base, &e))?;
     let prepared = prepare(&spec.training_file, "training", &codec, settings, journal)?;
     let held_out = match &spec.validation_file {
@@ -63,7 +66,6 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     };
     columns.insert(0, column);
 
-    let training_file = checkpoint::sha256_of(&spec.training_file)?;
     let references = spec.references.iter().map(|r| r.digest.clone()).collect();
     let mut pairs = with_references(prepared, &columns, 0);
     let validation = with_references(held_out, &columns, pairs.len());
@@ -71,8 +73,9 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let plan = Plan::new(settings, pairs.len());
     let state = LoopState { step: 0, n_tokens: 0, references, training_file, newest: BTreeMap::new() };
     let mut session = Session { run, spec, codec, policy, training: pairs, validation, plan, state };
-    match checkpoint::restore(run, spec, &session.state.training_file, &mut session.policy)? {
+    match resumed {
         Some(state) => {
+            checkpoint::restore(run, spec, state.step, &mut session.policy)?;
             journal.message(Level::Info, format!("resumed from the checkpoint at step {}", state.step))?;
             session.state = state;
         }

@@ -22,11 +22,13 @@ fn a_checkpoint_goes_on_only_with_the_file_and_the_references_it_was_made_with()
     let spec = world.spec(&settings(&json!({})));
     let run = world.run("run", spec.clone());
     run.finish();
+    let n_scores = run.scores().len();
     let before = std::fs::read_to_string(&spec.training_file).expect("read");
     append(&spec.training_file, &tiny::pairs(1, 500, 20));
     let changed = failure(run.finish());
     assert_eq!(changed.code, FailureCode::InvalidCheckpoint);
     assert!(changed.message.contains("another training file"), "{changed}");
+    assert_eq!(run.scores().len(), n_scores, "it fails before it scores anything");
 
     std::fs::write(&spec.training_file, before).expect("written");
     let mut other = spec.clone();
