@@ -1,0 +1,7 @@
+//! The whole service as it is shipped: `mrpo serve` as a child, real runs of a tiny model, and a client.
+
+mod refusals;
+mod server;
+mod stories;
+#[path = "../training/tiny.rs"]
+mod tiny;

@@ -1,0 +1,207 @@
+//! `mrpo serve` on a free port, and a client of it that polls.
+#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::{
+    Agent,
+    http::{Request, Response},
+    unversioned::multipart::{Form, Part},
+};
+
+use crate::tiny;
+
+/// How often, and how long apart, a test asks whether something has come about: two minutes in all.
+const N_POLLS: u32 = 4800;
+const BETWEEN_POLLS: Duration = Duration::from_millis(25);
+
+/// A server and its data directory.
+pub(crate) struct Server {
+    child: Child,
+    base: String,
+    agent: Agent,
+    directory: TempDir,
+}
+
+/// An answer, read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The body of a success.
+    pub(crate) fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (child, base) = spawn(directory.path());
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_mins(1)))
+            .build()
+            .new_agent();
+        Self { child, base, agent, directory }
+    }
+
+    /// Kills the server, not its runs, and starts another on the same data.
+    pub(crate) fn kill_and_start_again(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.base) = spawn(self.directory.path());
+    }
+
+    /// Kills the process of a job's run.
+    pub(crate) fn kill_run(&self, job: &Value) {
+        let lock = self.path("data/runs").join(text(&job["run_id"])).join("run.lock");
+        let pid = std::fs::read_to_string(lock).unwrap().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        read(self.agent.get(format!("{}{path}", self.base)).call().unwrap())
+    }
+
+    pub(crate) fn get_range(&self, path: &str, range: &str) -> Answer {
+        read(self.agent.get(format!("{}{path}", self.base)).header("range", range).call().unwrap())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, body.to_string())
+    }
+
+    pub(crate) fn post_text(&self, path: &str, body: String) -> Answer {
+        let request = Request::post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        read(self.agent.run(request.body(body).unwrap()).unwrap())
+    }
+
+    /// Uploads pairs and waits for the end of their check.
+    pub(crate) fn upload(&self, lines: &str) -> Value {
+        let file = Part::bytes(lines.as_bytes()).file_name("pairs.jsonl");
+        let form = Form::new().text("purpose", "fine-tune").part("file", file);
+        let file = read(self.agent.post(format!("{}/v1/files", self.base)).send(form).unwrap()).ok();
+        self.until(&format!("/v1/files/{}", text(&file["id"])), |file| file["status"] != "uploaded")
+    }
+
+    /// Registers what lies at a path and waits for the end of its check.
+    pub(crate) fn register(&self, id: &str, path: &Path) -> Value {
+        self.post("/v1/models", &json!({"id": id, "source": format!("path:{}", path.display())})).ok();
+        self.until(&format!("/v1/models/{id}"), |model| model["status"] != "pending")
+    }
+
+    /// Registers the tiny model and uploads so many pairs. Returns the files' ids.
+    pub(crate) fn with_model_and_files(&self, n_pairs: usize, n_chars: usize) -> [String; 2] {
+        let directory = self.path("tiny");
+        tiny::write_model(&directory, 1);
+        let model = self.register("tiny", &directory);
+        assert_eq!(model["status"], "ready", "{model}");
+        [tiny::pairs(n_pairs, 0, n_chars), tiny::pairs(3, 900, n_chars)].map(|lines| {
+            let file = self.upload(&lines);
+            assert_eq!(file["status"], "processed", "{file}");
+            text(&file["id"]).to_owned()
+        })
+    }
+
+    /// Creates a job. Returns its address.
+    pub(crate) fn job(&self, body: &Value) -> String {
+        let job = self.post("/v1/fine_tuning/jobs", body).ok();
+        format!("/v1/fine_tuning/jobs/{}", text(&job["id"]))
+    }
+
+    /// Waits until a job has a status; it must not end in another one.
+    pub(crate) fn job_becomes(&self, job: &str, status: &str) -> Value {
+        let found = self.until(job, |job| {
+            job["status"] == status || ["succeeded", "failed", "cancelled"].iter().any(|word| job["status"] == *word)
+        });
+        assert_eq!(found["status"], status, "{found}");
+        found
+    }
+
+    /// Waits until a job has done a step.
+    pub(crate) fn job_steps(&self, job: &str) {
+        let found = self.until(job, |job| job["progress"]["n_steps_done"].as_u64() > Some(0));
+        assert_eq!(found["status"], "running", "{found}");
+    }
+
+    fn until(&self, path: &str, done: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..N_POLLS {
+            let found = self.get(path).ok();
+            if done(&found) {
+                return found;
+            }
+            std::thread::sleep(BETWEEN_POLLS);
+        }
+        panic!("{path} stays {}", self.get(path).json());
+    }
+
+    /// Every page of a list, in the order of its pages.
+    pub(crate) fn all(&self, path: &str) -> Vec<Value> {
+        let mut found: Vec<Value> = Vec::new();
+        loop {
+            let after = found.last().map_or(String::new(), |last| format!("&after={}", text(&last["id"])));
+            let mut page = self.get(&format!("{path}?limit=100{after}")).ok();
+            found.append(page["data"].as_array_mut().unwrap());
+            if page["has_more"] == false {
+                return found;
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Failures mean that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(data: &Path) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mrpo"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--data-dir"])
+        .arg(data.join("data"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let base = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("it says '{line}'")).trim().to_owned();
+    (child, base)
+}
+
+fn read(mut response: Response<ureq::Body>) -> Answer {
+    let status = response.status().as_u16();
+    Answer { status, body: response.body_mut().with_config().limit(64 << 20).read_to_vec().unwrap() }
+}
+
+/// A JSON text.
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}

@@ -1,0 +1,142 @@
+//! What users do with the service, from the first upload to the last download.
+
+use std::{collections::BTreeSet, io::Read};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::server::{Server, text};
+
+fn method(kind: &str, hyperparameters: &Value) -> Value {
+    let mut section = json!({"hyperparameters": {"batch_size": 4, "lora": {"rank": 2}}});
+    for (key, value) in hyperparameters.as_object().expect("an object") {
+        section["hyperparameters"][key] = value.clone();
+    }
+    json!({"type": kind, kind: section})
+}
+
+/// So many passes that a test can do something in the middle of them.
+fn long_job(server: &Server, n_epochs: u32) -> String {
+    let [training, _] = server.with_model_and_files(8, 120);
+    let settings = json!({"n_epochs": n_epochs, "batch_size": 8, "checkpoint_every_n_steps": 20});
+    server.job(&json!({"model": "tiny", "training_file": training, "method": method("dpo", &settings)}))
+}
+
+/// Everything is told once: a step's metrics, an event, a checkpoint.
+fn nothing_is_lost_or_doubled(server: &Server, job: &str, n_steps: u64) {
+    let metrics = server.get(&format!("{job}/metrics?limit=1000")).ok();
+    let steps: Vec<_> = metrics["data"].as_array().expect("a list").iter().map(|m| m["step"].as_u64()).collect();
+    assert_eq!(steps, (1..=n_steps).map(Some).collect::<Vec<_>>());
+    let events = server.all(&format!("{job}/events"));
+    let ids: BTreeSet<_> = events.iter().map(|e| text(&e["id"])).collect();
+    assert_eq!(ids.len(), events.len());
+    let told: Vec<_> = events.iter().filter_map(|e| e["data"].get("loss").and(e["data"]["step"].as_u64())).collect();
+    assert_eq!(told, (1..=n_steps).rev().collect::<Vec<_>>(), "newest first");
+    let checkpoints = server.all(&format!("{job}/checkpoints"));
+    let steps: BTreeSet<_> = checkpoints.iter().map(|c| c["step_number"].as_u64()).collect();
+    assert_eq!(steps.len(), checkpoints.len());
+    assert!(steps.contains(&Some(n_steps)));
+}
+
+#[test]
+fn a_model_is_tuned_against_itself_and_what_it_became() {
+    let server = Server::start();
+    let [training, validation] = server.with_model_and_files(12, 40);
+    let body = |model: &str, method: Value| json!({"model": model, "training_file": training, "validation_file": validation, "seed": 3, "method": method});
+    let dpo = server.job(&body("tiny", method("dpo", &json!({}))));
+    let tuned = server.job_becomes(&dpo, "succeeded")["fine_tuned_model"].clone();
+
+    let mut mrpo = method("mrpo", &json!({"checkpoint_every_n_steps": 2}));
+    mrpo["mrpo"]["references"] = json!([{"model": "tiny"}, {"model": tuned}]);
+    let mrpo = server.job(&body("tiny", mrpo));
+    let done = server.job_becomes(&mrpo, "succeeded");
+    for moment in ["before", "after"] {
+        let metrics = &done["evaluation"][moment]["metrics"];
+        assert!(metrics["loss"].is_f64(), "{done}");
+        let named = |part: &str| metrics.as_object().expect("metrics").keys().any(|k| k.starts_with(part));
+        assert!(named("refs/tiny/") && named(&format!("refs/{}/", text(&tuned))), "{metrics}");
+    }
+    nothing_is_lost_or_doubled(&server, &mrpo, 3);
+    let csv = String::from_utf8(server.get(&format!("{mrpo}/metrics?format=csv")).body).expect("text");
+    assert!(csv.starts_with("step,") && csv.lines().count() == 4, "{csv}");
+    checkpoints_can_be_fetched(&server, &mrpo);
+
+    let third = server.job(&body(text(&done["fine_tuned_model"]), method("dpo", &json!({}))));
+    let third = server.job_becomes(&third, "succeeded");
+    let model = server.get(&format!("/v1/models/{}", text(&third["fine_tuned_model"]))).ok();
+    assert_eq!((&model["base"], &model["status"]), (&done["fine_tuned_model"], &json!("ready")));
+}
+
+fn checkpoints_can_be_fetched(server: &Server, job: &str) {
+    let checkpoints = server.all(&format!("{job}/checkpoints"));
+    assert_eq!(checkpoints.len(), 2);
+    let checkpoint = format!("{job}/checkpoints/{}", text(&checkpoints[0]["id"]));
+    let files = server.get(&format!("{checkpoint}/files")).ok();
+    let files = files["data"].as_array().expect("a list");
+    let mut names = BTreeSet::new();
+    for file in files {
+        let path = format!("{checkpoint}/files/{}", text(&file["name"]));
+        let whole = server.get(&path).body;
+        let digest: String = Sha256::digest(&whole).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!((digest.as_str(), Some(whole.len() as u64)), (text(&file["sha256"]), file["bytes"].as_u64()));
+        let part = server.get_range(&path, "bytes=3-9");
+        assert_eq!((part.status, part.body.as_slice()), (206, &whole[3..10]));
+        names.insert(text(&file["name"]));
+    }
+    assert!(names.contains("adapter_model.safetensors") && names.contains("adapter_config.json"), "{names:?}");
+    let archive = server.get(&format!("{checkpoint}/archive")).body;
+    let mut n_files = 0;
+    for entry in tar::Archive::new(archive.as_slice()).entries().expect("an archive") {
+        let mut content = Vec::new();
+        entry.expect("entry").read_to_end(&mut content).expect("content");
+        assert!(!content.is_empty());
+        n_files += 1;
+    }
+    assert_eq!(n_files, files.len() + 1, "and the manifest");
+}
+
+#[test]
+fn a_job_is_paused_resumed_and_done_and_another_is_cancelled() {
+    let server = Server::start();
+    let job = long_job(&server, 120);
+    server.job_steps(&job);
+    server.post(&format!("{job}/pause"), &json!({})).ok();
+    let paused = server.job_becomes(&job, "paused");
+    assert!(paused["progress"]["n_steps_done"].as_u64() < Some(120), "{paused}");
+    server.post(&format!("{job}/resume"), &json!({})).ok();
+    let done = server.job_becomes(&job, "succeeded");
+    assert_eq!(done["n_attempts"], 2);
+    nothing_is_lost_or_doubled(&server, &job, 120);
+
+    let settings = json!({"n_epochs": 1000});
+    let training = &done["training_file"];
+    let endless = json!({"model": "tiny", "training_file": training, "method": method("dpo", &settings)});
+    let endless = server.job(&endless);
+    server.job_steps(&endless);
+    server.post(&format!("{endless}/cancel"), &json!({})).ok();
+    let cancelled = server.job_becomes(&endless, "cancelled");
+    assert_eq!(cancelled["fine_tuned_model"], Value::Null);
+}
+
+#[test]
+fn a_server_that_is_killed_in_the_middle_of_a_job_goes_on_with_it() {
+    let mut server = Server::start();
+    let job = long_job(&server, 120);
+    server.job_steps(&job);
+    server.kill_and_start_again();
+    let done = server.job_becomes(&job, "succeeded");
+    assert_eq!(done["n_attempts"], 1, "its process outlives the server");
+    nothing_is_lost_or_doubled(&server, &job, 120);
+}
+
+#[test]
+fn a_machine_that_lost_its_power_in_the_middle_of_a_job_goes_on_from_the_checkpoint() {
+    let mut server = Server::start();
+    let job = long_job(&server, 120);
+    server.job_steps(&job);
+    server.kill_run(&server.get(&job).ok());
+    server.kill_and_start_again();
+    let done = server.job_becomes(&job, "succeeded");
+    assert_eq!(done["n_attempts"], 2);
+    nothing_is_lost_or_doubled(&server, &job, 120);
+}
