@@ -7,7 +7,10 @@ use rand_chacha::{
 };
 
 use super::{
-    ops::tensor,
+    ops::{
+        Factor::{self, Plain, Transposed},
+        Sum, tensor,
+    },
     parameters::{Gradients, ParameterId, Parameters},
 };
 
@@ -96,40 +99,66 @@ impl Linear {
         }
     }
 
-    /// Forward: x (N, in) to (N, out). Without a key there is no dropout.
-    pub(super) fn forward(&self, x: &Tensor, parameters: &Parameters, key: Option<DropoutKey>) -> Result<Tensor> {
-        let y = x.matmul(&self.weight(parameters).t()?)?;
-        let Some(lora) = self.lora else { return Ok(y) };
-        let dropped = lora.drop(x, key)?;
-        let inner = dropped.matmul(&parameters.get(lora.a).t()?)?.affine(lora.shape.scale, 0.0)?;
-        y + inner.matmul(&parameters.get(lora.b).t()?)?
-    }
-
-    /// Backward: adds the gradients of what is trained and returns dx (N, in). `x` is the forward's input.
-    pub(super) fn backward(
+    /// Forward: adds x·Wᵀ (and the LoRA update) to `into`, (N, out). Without a key there is no dropout.
+    pub(super) fn forward_into(
         &self,
-        dy: &Tensor,
+        into: Sum,
         x: &Tensor,
         parameters: &Parameters,
         key: Option<DropoutKey>,
+    ) -> Result<Sum> {
+        let sum = into.add(Plain(x), Transposed(self.weight(parameters)), 1.0)?;
+        let Some(lora) = self.lora else { return Ok(sum) };
+        let dropped = lora.drop(x, key)?;
+        let inner = lora.inner(&dropped, parameters)?;
+        sum.add(Plain(&inner), Transposed(parameters.get(lora.b)), lora.shape.scale)
+    }
+
+    /// Forward: x (N, in) to (N, out).
+    pub(super) fn forward(&self, x: &Tensor, parameters: &Parameters, key: Option<DropoutKey>) -> Result<Tensor> {
+        let out = self.weight(parameters).dim(0)?;
+        self.forward_into(Sum::new(x.dim(0)?, out), x, parameters, key)?.into_tensor()
+    }
+
+    /// Backward: adds the gradients of what is trained, and dx to `into`, (N, in). `x` is the forward's input.
+    pub(super) fn backward_into(
+        &self,
+        into: Sum,
+        dy: &Tensor,
+        x: &Tensor,
+        (parameters, key): (&Parameters, Option<DropoutKey>),
         gradients: &mut Gradients,
-    ) -> Result<Tensor> {
-        let dx = dy.matmul(self.weight(parameters))?;
+    ) -> Result<Sum> {
+        let weight = self.weight(parameters);
+        let sum = into.add(Plain(dy), Plain(weight), 1.0)?;
         if let Weight::Trained(id) = self.weight {
-            gradients.add(id, dy.t()?.matmul(x)?)?;
+            gradients.add(id, product(Transposed(dy), Plain(x), weight.dims2()?, 1.0)?)?;
         }
-        let Some(lora) = self.lora else { return Ok(dx) };
+        let Some(lora) = self.lora else { return Ok(sum) };
         let (a, b) = (parameters.get(lora.a), parameters.get(lora.b));
         let dropped = lora.drop(x, key)?;
-        let scaled = dy.affine(lora.shape.scale, 0.0)?;
-        gradients.add(lora.b, scaled.t()?.matmul(&dropped.matmul(&a.t()?)?)?)?;
-        let d_inner = scaled.matmul(b)?;
-        gradients.add(lora.a, d_inner.t()?.matmul(&dropped)?)?;
-        dx + lora.drop(&d_inner.matmul(a)?, key)?
+        let inner = lora.inner(&dropped, parameters)?;
+        gradients.add(lora.b, product(Transposed(dy), Plain(&inner), b.dims2()?, lora.shape.scale)?)?;
+        let d_inner = product(Plain(dy), Plain(b), (x.dim(0)?, lora.shape.rank), lora.shape.scale)?;
+        gradients.add(lora.a, product(Transposed(&d_inner), Plain(&dropped), a.dims2()?, 1.0)?)?;
+        if key.is_some() && lora.shape.dropout > 0.0 {
+            let masked = lora.drop(&product(Plain(&d_inner), Plain(a), x.dims2()?, 1.0)?, key)?;
+            return Sum::starting_with(&(sum.into_tensor()? + masked)?);
+        }
+        sum.add(Plain(&d_inner), Plain(a), 1.0)
     }
 }
 
+fn product(a: Factor<'_>, b: Factor<'_>, (rows, cols): (usize, usize), scale: f64) -> Result<Tensor> {
+    Sum::new(rows, cols).add(a, b, scale)?.into_tensor()
+}
+
 impl LoraPair {
+    /// x·Aᵀ, (N, r).
+    fn inner(self, x: &Tensor, parameters: &Parameters) -> Result<Tensor> {
+        product(Plain(x), Transposed(parameters.get(self.a)), (x.dim(0)?, self.shape.rank), 1.0)
+    }
+
     /// x with some of its numbers zeroed and the rest scaled up; its own backward, for the same key.
     fn drop(self, x: &Tensor, key: Option<DropoutKey>) -> Result<Tensor> {
         let Some(key) = key.filter(|_| self.shape.dropout > 0.0) else { return Ok(x.clone()) };

@@ -8,7 +8,7 @@ use super::{
     layout::Packed,
     linear::{DropoutKey, Linear, LoraShape},
     ops::{
-        Attention, Head, RopeTable, attention, attention_backward, completion_logps, head_backward, join_rotated,
+        Attention, Head, RopeTable, Sum, attention, attention_backward, completion_logps, head_backward, join_rotated,
         rms_norm, rms_norm_again, rms_norm_backward, rms_norm_weight_gradient, split_rotated_back, swiglu,
         swiglu_backward,
     },
@@ -79,13 +79,13 @@ impl Norm {
         dy: &Tensor,
         x: &Tensor,
         inverse: &[f32],
-        parameters: &Parameters,
-        gradients: &mut Gradients,
+        residual: Option<&Tensor>,
+        (parameters, gradients): (&Parameters, &mut Gradients),
     ) -> Result<Tensor> {
         if let Self::Trained(id) = self {
             gradients.add(*id, rms_norm_weight_gradient(dy, x, inverse)?)?;
         }
-        rms_norm_backward(dy, x, self.weight(parameters), inverse)
+        rms_norm_backward(dy, x, self.weight(parameters), inverse, residual)
     }
 }
 
@@ -239,7 +239,8 @@ impl Decoder {
                 d_hidden
             }
         };
-        let d_last = self.norm.backward(&d_predicted, &forward.last, &forward.inverse, parameters, gradients)?;
+        let d_last =
+            self.norm.backward(&d_predicted, &forward.last, &forward.inverse, None, (parameters, &mut *gradients))?;
         let predictors = Tensor::new(batch.predictors(), d_last.device())?;
         let mut dx = Tensor::zeros((batch.tokens.len(), self.config.hidden_size), d_last.dtype(), d_last.device())?
             .index_add(&predictors, &d_last, 0)?;
@@ -314,10 +315,11 @@ impl Block {
         let (q, k, v) = (apply(&self.q, &normed)?, apply(&self.k, &normed)?, apply(&self.v, &normed)?);
         let joined = join_rotated(&q, &k, &v, config.heads, rope)?;
         let attended = attention(&joined, &batch.sequences, config.heads)?;
-        let middle = (x + apply(&self.o, &attended.output)?)?;
+        let middle = self.o.forward_into(Sum::starting_with(x)?, &attended.output, parameters, key)?.into_tensor()?;
         let (normed, inverse_2) = rms_norm(&middle, self.norms[1].weight(parameters), config.rms_norm_eps)?;
         let (gate, up) = (apply(&self.gate, &normed)?, apply(&self.up, &normed)?);
-        let y = (&middle + apply(&self.down, &swiglu(&gate, &up)?)?)?;
+        let product = swiglu(&gate, &up)?;
+        let y = self.down.forward_into(Sum::starting_with(&middle)?, &product, parameters, key)?.into_tensor()?;
         Ok((y, BlockTape { inverse: [inverse_1, inverse_2], joined, attended, middle, gate, up }))
     }
 
@@ -331,24 +333,28 @@ impl Block {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let BackwardContext { batch, config, rope, parameters, key } = *context;
-        let back = |layer: &Linear, dy: &Tensor, x: &Tensor, gradients: &mut Gradients| {
-            layer.backward(dy, x, parameters, key, gradients)
-        };
-        let d_act = back(&self.down, dy, &swiglu(&tape.gate, &tape.up)?, gradients)?;
-        let (d_gate, d_up) = swiglu_backward(&d_act, &tape.gate, &tape.up)?;
+        let trained = (parameters, key);
+        let (n, d) = x.dims2()?;
+        let product = swiglu(&tape.gate, &tape.up)?;
+        let d_product = Sum::new(n, config.intermediate_size);
+        let d_product = self.down.backward_into(d_product, dy, &product, trained, gradients)?.into_tensor()?;
+        let (d_gate, d_up) = swiglu_backward(&d_product, &tape.gate, &tape.up)?;
         let normed = rms_norm_again(&tape.middle, self.norms[1].weight(parameters), &tape.inverse[1])?;
-        let d_normed = (back(&self.gate, &d_gate, &normed, gradients)? + back(&self.up, &d_up, &normed, gradients)?)?;
-        let d_middle =
-            (dy + self.norms[1].backward(&d_normed, &tape.middle, &tape.inverse[1], parameters, gradients)?)?;
+        let d_normed = self.gate.backward_into(Sum::new(n, d), &d_gate, &normed, trained, gradients)?;
+        let d_normed = self.up.backward_into(d_normed, &d_up, &normed, trained, gradients)?.into_tensor()?;
+        let sinks = (parameters, &mut *gradients);
+        let d_middle = self.norms[1].backward(&d_normed, &tape.middle, &tape.inverse[1], Some(dy), sinks)?;
 
-        let d_output = back(&self.o, &d_middle, &tape.attended.output, gradients)?;
+        let d_output = Sum::new(n, config.heads.q_width());
+        let d_output =
+            self.o.backward_into(d_output, &d_middle, &tape.attended.output, trained, gradients)?.into_tensor()?;
         let d_joined = attention_backward(&d_output, &tape.joined, &tape.attended, &batch.sequences, config.heads)?;
         let (dq, dk, dv) = split_rotated_back(&d_joined, config.heads, rope)?;
         let normed = rms_norm_again(x, self.norms[0].weight(parameters), &tape.inverse[0])?;
-        let mut d_normed = back(&self.q, &dq, &normed, gradients)?;
-        d_normed = (d_normed + back(&self.k, &dk, &normed, gradients)?)?;
-        d_normed = (d_normed + back(&self.v, &dv, &normed, gradients)?)?;
-        d_middle + self.norms[0].backward(&d_normed, x, &tape.inverse[0], parameters, gradients)?
+        let d_normed = self.q.backward_into(Sum::new(n, d), &dq, &normed, trained, gradients)?;
+        let d_normed = self.k.backward_into(d_normed, &dk, &normed, trained, gradients)?;
+        let d_normed = self.v.backward_into(d_normed, &dv, &normed, trained, gradients)?.into_tensor()?;
+        self.norms[0].backward(&d_normed, x, &tape.inverse[0], Some(&d_middle), (parameters, gradients))
     }
 }
 

@@ -11,6 +11,7 @@ mod host;
 mod matrix;
 mod rms_norm;
 mod rope;
+mod sum;
 mod swiglu;
 
 pub use attention::{Attention, Heads, attention, attention_backward};
@@ -18,4 +19,5 @@ pub use completion_logps::{CompletionLogps, Head, completion_logps, head_backwar
 pub(crate) use host::tensor;
 pub use rms_norm::{rms_norm, rms_norm_again, rms_norm_backward, rms_norm_weight_gradient};
 pub use rope::{RopeTable, join_rotated, split_rotated_back};
+pub use sum::{Factor, Sum};
 pub use swiglu::{swiglu, swiglu_backward};

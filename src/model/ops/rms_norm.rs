@@ -36,18 +36,28 @@ pub fn rms_norm_again(x: &Tensor, weight: &Tensor, inverse: &[f32]) -> Result<Te
     tensor(y, (n, d))
 }
 
-/// Backward. With g = w ⊙ dy: dx = r·(g − x·r²·mean(g ⊙ x)) where r = 1/rms. Returns dx (N, D).
-pub fn rms_norm_backward(dy: &Tensor, x: &Tensor, weight: &Tensor, inverse: &[f32]) -> Result<Tensor> {
+/// Backward. With g = w ⊙ dy: dx = r·(g − x·r²·mean(g ⊙ x)) where r = 1/rms, plus `residual` where the input went on beside
+/// the normalisation too. Returns dx (N, D).
+pub fn rms_norm_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    inverse: &[f32],
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
     let (n, d) = x.dims2()?;
+    let mut dx = match residual {
+        Some(residual) => host(residual)?.as_slice().to_vec(),
+        None => vec![0f32; n * d],
+    };
     let (dy, x, weight) = (host(dy)?, host(x)?, host(weight)?);
     let weight = weight.as_slice();
-    let mut dx = vec![0f32; n * d];
     dx.par_chunks_mut(d).zip(dy.as_slice().par_chunks(d)).zip(x.as_slice().par_chunks(d)).zip(inverse).for_each(
         |(((dx, dy), x), &r)| {
             let dot: f32 = dy.iter().zip(weight).zip(x).map(|((dy, w), x)| dy * w * x).sum();
             let pull = r * r * dot / d as f32;
             for (((dx, dy), w), x) in dx.iter_mut().zip(dy).zip(weight).zip(x) {
-                *dx = r * (dy * w - x * pull);
+                *dx += r * (dy * w - x * pull);
             }
         },
     );
