@@ -240,11 +240,17 @@ impl JsonLines {
         Ok(Self { file })
     }
 
-    /// Appends one value as one line, in one write.
+    /// Appends one value as one line, in one write. What a full disk cuts off is taken back: the next line is a line again.
     pub fn append(&mut self, value: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
-        self.file.write_all(&line)
+        let start = self.file.stream_position()?;
+        let written = self.file.write_all(&line);
+        if written.is_err() {
+            self.file.set_len(start)?;
+            self.file.seek(SeekFrom::Start(start))?;
+        }
+        written
     }
 
     /// Waits until all of it is on the disk.

@@ -61,9 +61,13 @@ fn failure_of(error: &anyhow::Error) -> Failure {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.clone();
     }
-    let is_full = |e: &std::io::Error| e.raw_os_error() == Some(nix::errno::Errno::ENOSPC as i32);
+    let is_full = |e: &std::io::Error| {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    };
     if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_full)) {
-        let message = "the disk is full: free some space and create the job anew; the checkpoints it saved are kept";
+        let message = "the disk, its quota or the limit of a file's size is reached: free some space or raise it, and \
+                       create the job anew; the checkpoints it saved are kept";
         return Failure::new(FailureCode::DiskFull, message);
     }
     Failure::new(FailureCode::Internal, format!("{error:#}"))

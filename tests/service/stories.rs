@@ -17,7 +17,7 @@ fn method(kind: &str, hyperparameters: &Value) -> Value {
 
 /// So many passes that a test can do something in the middle of them.
 fn long_job(server: &Server, n_epochs: u32) -> String {
-    let [training, _] = server.with_model_and_files(8, 120);
+    let [training, _] = server.with_model_and_files(8, 60);
     let settings = json!({"n_epochs": n_epochs, "batch_size": 8, "checkpoint_every_n_steps": 20});
     server.job(&json!({"model": "tiny", "training_file": training, "method": method("dpo", &settings)}))
 }

@@ -14,7 +14,7 @@ const N_STEPS: u64 = 20;
 
 fn settings(lora: Value, learning_rate: f64) -> Value {
     json!({
-        "n_epochs": 2, "batch_size": 4, "micro_batch_tokens": 600, "lora": lora, "learning_rate": learning_rate,
+        "n_epochs": 2, "batch_size": 4, "micro_batch_tokens": 400, "lora": lora, "learning_rate": learning_rate,
         "eval_every_n_steps": 5, "checkpoint_every_n_steps": 3,
     })
 }
@@ -29,7 +29,7 @@ fn full() -> Value {
 
 /// Compares a run that is left alone with one that is told to stop twice and one that is killed again and again.
 fn check(settings: &Value) {
-    let world = World::new(N_PAIRS, 150);
+    let world = World::new(N_PAIRS, 100);
     let alone = world.run("alone", world.spec(settings));
     alone.finish();
     let expected = alone.outcome(&[]);

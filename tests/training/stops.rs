@@ -101,3 +101,31 @@ fn a_loss_that_is_no_number_ends_the_run_and_leaves_its_checkpoints() {
     let steps: Vec<u64> = run.dir.list_checkpoints().expect("listed").into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, [1]);
 }
+
+#[test]
+fn a_checkpoint_that_does_not_fit_the_disk_leaves_nothing_behind() {
+    let world = World::new(4, 20);
+    let run = world.run("run", world.spec(&settings(&json!({"lora": null}))));
+    // The weights have 24 KiB, the optimizer twice that.
+    assert!(run.finish_within(40 << 10).success());
+    let full = failure(run.events().pop().expect("a last event"));
+    assert_eq!(full.code, FailureCode::DiskFull, "{full}");
+    assert_eq!(std::fs::read_dir(run.dir.checkpoints()).expect("read").count(), 0, "its room is free again");
+    assert!(matches!(run.finish(), RunEvent::Succeeded { .. }), "with room it goes on");
+    assert_eq!(run.outcome(&[]), {
+        let alone = world.run("alone", world.spec(&settings(&json!({"lora": null}))));
+        alone.finish();
+        alone.outcome(&[])
+    });
+}
+
+#[test]
+fn a_line_that_does_not_fit_the_disk_is_not_begun() {
+    let world = World::new(4, 20);
+    let run = world.run("run", world.spec(&settings(&json!({}))));
+    let line = r#"{"at_ms":1,"type":"message","level":"info","message":"padding"}"#.to_owned() + "\n";
+    let n_lines = (40 << 10) / line.len();
+    std::fs::write(run.dir.events(), line.repeat(n_lines)).expect("written");
+    assert!(!run.finish_within(40 << 10).success(), "it cannot say how it ended");
+    assert_eq!(std::fs::read_to_string(run.dir.events()).expect("read"), line.repeat(n_lines));
+}

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -114,6 +114,18 @@ impl Run {
         let status = self.start().wait().unwrap();
         assert!(status.success(), "{}", std::fs::read_to_string(self.dir.stderr()).unwrap());
         self.events().pop().unwrap()
+    }
+
+    /// Starts it where no file may be longer than so many bytes, as on a disk that is full, and waits for its end.
+    pub(crate) fn finish_within(&self, n_bytes: u64) -> ExitStatus {
+        Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f $1; exec $0 run $2", env!("CARGO_BIN_EXE_mrpo")])
+            .arg((n_bytes / 512).to_string())
+            .arg(self.dir.root())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
     }
 
     /// Starts it, and hits it at the moment. Returns its last event.
