@@ -15,10 +15,13 @@ fn method(kind: &str, hyperparameters: &Value) -> Value {
     json!({"type": kind, kind: section})
 }
 
-/// So many passes that a test can do something in the middle of them.
-fn long_job(server: &Server, n_epochs: u32) -> String {
+/// Steps of a job that is long enough for something to happen in its middle.
+const N_LONG: u64 = 200;
+
+/// A job of one step per pass.
+fn long_job(server: &Server) -> String {
     let [training, _] = server.with_model_and_files(8, 60);
-    let settings = json!({"n_epochs": n_epochs, "batch_size": 8, "checkpoint_every_n_steps": 20});
+    let settings = json!({"n_epochs": N_LONG, "batch_size": 8, "checkpoint_every_n_steps": 20});
     server.job(&json!({"model": "tiny", "training_file": training, "method": method("dpo", &settings)}))
 }
 
@@ -98,15 +101,15 @@ fn checkpoints_can_be_fetched(server: &Server, job: &str) {
 #[test]
 fn a_job_is_paused_resumed_and_done_and_another_is_cancelled() {
     let server = Server::start();
-    let job = long_job(&server, 120);
+    let job = long_job(&server);
     server.job_steps(&job);
     server.post(&format!("{job}/pause"), &json!({})).ok();
     let paused = server.job_becomes(&job, "paused");
-    assert!(paused["progress"]["n_steps_done"].as_u64() < Some(120), "{paused}");
+    assert!(paused["progress"]["n_steps_done"].as_u64() < Some(N_LONG), "{paused}");
     server.post(&format!("{job}/resume"), &json!({})).ok();
     let done = server.job_becomes(&job, "succeeded");
     assert_eq!(done["n_attempts"], 2);
-    nothing_is_lost_or_doubled(&server, &job, 120);
+    nothing_is_lost_or_doubled(&server, &job, N_LONG);
 
     let settings = json!({"n_epochs": 1000});
     let training = &done["training_file"];
@@ -121,22 +124,22 @@ fn a_job_is_paused_resumed_and_done_and_another_is_cancelled() {
 #[test]
 fn a_server_that_is_killed_in_the_middle_of_a_job_goes_on_with_it() {
     let mut server = Server::start();
-    let job = long_job(&server, 120);
+    let job = long_job(&server);
     server.job_steps(&job);
     server.kill_and_start_again();
     let done = server.job_becomes(&job, "succeeded");
     assert_eq!(done["n_attempts"], 1, "its process outlives the server");
-    nothing_is_lost_or_doubled(&server, &job, 120);
+    nothing_is_lost_or_doubled(&server, &job, N_LONG);
 }
 
 #[test]
 fn a_machine_that_lost_its_power_in_the_middle_of_a_job_goes_on_from_the_checkpoint() {
     let mut server = Server::start();
-    let job = long_job(&server, 120);
+    let job = long_job(&server);
     server.job_steps(&job);
     server.kill_run(&server.get(&job).ok());
     server.kill_and_start_again();
     let done = server.job_becomes(&job, "succeeded");
     assert_eq!(done["n_attempts"], 2);
-    nothing_is_lost_or_doubled(&server, &job, 120);
+    nothing_is_lost_or_doubled(&server, &job, N_LONG);
 }

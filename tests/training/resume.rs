@@ -36,7 +36,7 @@ fn check(settings: &Value) {
 
     let told = world.run("told", world.spec(settings));
     let mut stops = Vec::new();
-    for step in [2, 11] {
+    for step in [2, 8] {
         match told.hit(Moment::Step(step), Signal::SIGTERM) {
             RunEvent::Stopped { step } => stops.push(step),
             other => panic!("told to stop it ends with {other:?}"),
@@ -56,7 +56,7 @@ fn check(settings: &Value) {
         Moment::Saved(3),
         Moment::Step(7),
         Moment::Saved(9),
-        Moment::Step(15),
+        Moment::Step(12),
     ];
     for moment in moments {
         killed.hit(moment, Signal::SIGKILL);
