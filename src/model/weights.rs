@@ -106,7 +106,7 @@ impl Weights {
 
     /// W += (alpha/r)·B·A for every pair of a PEFT adapter.
     fn merge_adapter(&mut self, directory: &Path) -> Result<(), ModelError> {
-        let config: AdapterConfig = crate::run_dir::read_json(&directory.join("adapter_config.json"))?;
+        let config: AdapterConfig = read_json(&directory.join("adapter_config.json"))?;
         let adapter = candle_core::safetensors::load(directory.join("adapter_model.safetensors"), &Device::Cpu)?;
         let scale = config.lora_alpha / config.r as f64;
         for (name, a) in &adapter {
@@ -130,7 +130,7 @@ fn safetensors_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, ModelE
     }
     let index = directory.join("model.safetensors.index.json");
     if index.is_file() {
-        let index: Index = crate::run_dir::read_json(&index)?;
+        let index: Index = read_json(&index)?;
         let shards: BTreeSet<String> = index.weight_map.into_values().collect();
         if let Some(bad) = shards.iter().find(|s| s.contains('/') || s.contains('\\') || s.starts_with('.')) {
             return Err(ModelError::invalid(format!("the index names a shard outside the directory: {bad}")));
@@ -145,6 +145,10 @@ fn safetensors_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, ModelE
         "{} has no model.safetensors and no model.safetensors.index.json",
         directory.display()
     )))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
+    serde_json::from_slice(&fs_err::read(path)?).map_err(|e| ModelError::invalid(format!("{}: {e}", path.display())))
 }
 
 fn expected_names(config: &LlamaConfig) -> Vec<String> {

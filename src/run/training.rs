@@ -127,6 +127,11 @@ impl Session<'_> {
             }
         }
         self.sample("after", journal)?;
+        if let Some(bytes) = peak_memory_bytes() {
+            let message = format!("peak memory of the run: {} MiB", bytes >> 20);
+            let data = Some(serde_json::json!({"peak_memory_bytes": bytes}));
+            journal.say(RunEvent::Message { level: Level::Info, message, data })?;
+        }
         Ok(RunEvent::Succeeded { model, n_trained_tokens: self.state.n_tokens })
     }
 
@@ -189,6 +194,13 @@ impl Session<'_> {
             data: Some(serde_json::json!({"sample": sample})),
         })
     }
+}
+
+/// The most memory this process has had, as Linux counts it.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
 fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
