@@ -54,7 +54,8 @@ fn files_of(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     for entry in fs_err::read_dir(directory)? {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
-        let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
+        // A checkpoint's directory also holds the optimizer's moments: they are not the model.
+        let is_weights = name.starts_with("model") && path.extension().is_some_and(|end| end == "safetensors");
         if is_weights || NAMES.contains(&name.as_str()) {
             files.push((name, path));
         }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::references::unusable;
 use crate::{
     domain::{CheckpointSummary, Failure, FailureCode, ModelInfo, ModelLocation, TrainSpec, WeightsFormat},
+    fetch,
     model::{ModelFacts, inspect, save_adapter, save_full},
     run_dir::{CheckpointFile, CheckpointManifest, RunDir, read_json, sync_dir},
     text::Codec,
@@ -98,7 +99,7 @@ pub(super) fn summary(
         step: state.step,
         directory,
         size_bytes: manifest.files.iter().map(|f| f.size_bytes).sum(),
-        model: model_info(spec, codec, &home, &manifest)?,
+        model: model_info(spec, codec, &home)?,
         metrics: state.newest.clone(),
     })
 }
@@ -167,12 +168,7 @@ fn manifest(directory: &Path, step: u64) -> anyhow::Result<CheckpointManifest> {
 }
 
 /// The checkpoint as a model: an adapter more on the base, or a directory of its own.
-fn model_info(
-    spec: &TrainSpec,
-    codec: &Codec,
-    home: &Path,
-    manifest: &CheckpointManifest,
-) -> anyhow::Result<ModelInfo> {
+fn model_info(spec: &TrainSpec, codec: &Codec, home: &Path) -> anyhow::Result<ModelInfo> {
     let base = &spec.references[0];
     let location = if spec.hyperparameters.lora.is_some() {
         let mut location = base.location.clone();
@@ -181,20 +177,11 @@ fn model_info(
     } else {
         ModelLocation { format: WeightsFormat::Huggingface, weights: home.to_owned(), adapters: Vec::new() }
     };
-    let weights = manifest.files.iter().filter(|f| !matches!(f.name.as_str(), "optimizer.safetensors" | "state.json"));
-    // Of what the model says, the base and the adapter decide: the same two give the same digest wherever they lie.
-    let mut hasher = Sha256::new();
-    hasher.update(base.digest.as_bytes());
-    let mut size_bytes = 0;
-    for file in weights {
-        hasher.update(format!("\n{} {}", file.name, file.sha256));
-        size_bytes += file.size_bytes;
-    }
-    let digest: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let (digest, size_bytes) = fetch::digest(&location)?;
     let ModelFacts { architecture, n_parameters, max_position_embeddings, .. } = inspect(&location)?;
     Ok(ModelInfo {
         location,
-        digest: format!("sha256:{digest}"),
+        digest,
         architecture,
         n_parameters,
         vocab_size: codec.vocab_size() as u64,

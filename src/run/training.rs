@@ -14,6 +14,7 @@ use crate::{
         EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, TrainSpec,
         Weighting, metric,
     },
+    fetch,
     model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
     run_dir::RunDir,
     text::Codec,
@@ -42,6 +43,7 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let base = spec.references.first().ok_or_else(|| Failure::new(FailureCode::InvalidSpec, "the spec has no base"))?;
     let settings = &spec.hyperparameters;
     journal.progress(Phase::Preparing, 0, 1, None)?;
+    check_digests(spec)?;
     // Asked first: scoring against references that it does not go with would take hours for nothing.
     let training_file = checkpoint::sha256_of(&spec.training_file)?;
     let resumed = checkpoint::newest(run, spec, &training_file)?;
@@ -194,6 +196,19 @@ impl Session<'_> {
             data: Some(serde_json::json!({"sample": sample})),
         })
     }
+}
+
+/// Scores are kept under the references' digests, and a checkpoint goes with them: the files must still be those.
+fn check_digests(spec: &TrainSpec) -> anyhow::Result<()> {
+    for reference in &spec.references {
+        let (found, _) = fetch::digest(&reference.location).map_err(|e| unusable(reference, &e))?;
+        if found != reference.digest {
+            let message =
+                format!("its files have changed since it was registered ({}); register it again", reference.digest);
+            return Err(unusable(reference, &message).into());
+        }
+    }
+    Ok(())
 }
 
 /// The most memory this process has had, as Linux counts it.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     tiny,
-    world::{World, append, failure},
+    world::{World, append, failure, reference},
 };
 
 fn settings(more: &Value) -> Value {
@@ -32,7 +32,7 @@ fn a_checkpoint_goes_on_only_with_the_file_and_the_references_it_was_made_with()
 
     std::fs::write(&spec.training_file, before).expect("written");
     let mut other = spec.clone();
-    other.references[1].digest = "sha256:changed".into();
+    other.references[1] = reference(world.path("").as_path(), "another", 70);
     run.dir.create(&RunSpec::Train(Box::new(other))).expect("written");
     let changed = failure(run.finish());
     assert_eq!(changed.code, FailureCode::InvalidCheckpoint);
@@ -40,6 +40,11 @@ fn a_checkpoint_goes_on_only_with_the_file_and_the_references_it_was_made_with()
 
     run.dir.create(&RunSpec::Train(Box::new(spec))).expect("written");
     assert!(matches!(run.finish(), RunEvent::Succeeded { .. }), "as it was it goes on");
+
+    append(&world.path("other").join("config.json"), " ");
+    let changed = failure(run.finish());
+    assert_eq!(changed.code, FailureCode::InvalidModel);
+    assert!(changed.message.contains("changed since it was registered"), "{changed}");
 }
 
 #[test]

@@ -51,15 +51,17 @@ pub(crate) struct Outcome {
     files: BTreeMap<String, String>,
 }
 
+/// A tiny model of this name below `directory`, as a reference.
+pub(crate) fn reference(directory: &Path, name: &str, seed: usize) -> ResolvedReference {
+    let location = tiny::write_model(&directory.join(name), seed);
+    let (digest, _) = mrpo::fetch::digest(&location).unwrap();
+    ResolvedReference { model: name.parse().unwrap(), digest, location, weight: None }
+}
+
 impl World {
     pub(crate) fn new(n_pairs: usize, n_chars: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let references = [("base", 1), ("other", 50)].map(|(name, seed)| ResolvedReference {
-            model: name.parse().unwrap(),
-            digest: format!("sha256:{name}"),
-            location: tiny::write_model(&directory.path().join(name), seed),
-            weight: None,
-        });
+        let references = [("base", 1), ("other", 50)].map(|(name, seed)| reference(directory.path(), name, seed));
         let world = Self { directory, references: references.into() };
         std::fs::write(world.path("training.jsonl"), tiny::pairs(n_pairs, 0, n_chars)).unwrap();
         std::fs::write(world.path("validation.jsonl"), tiny::pairs(3, 900, n_chars)).unwrap();
