@@ -2,4 +2,5 @@
 
 mod golden;
 mod gradients;
+mod parity;
 mod text;
