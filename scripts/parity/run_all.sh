@@ -4,6 +4,7 @@
 # MRPO_SHARED: the folder with data/preference, golden and models/stories260k; MRPO_SMOLLM2_GGUF: the GGUF file;
 # PYTHON: of the environment that setup.sh made.
 set -eu
+export HF_HUB_OFFLINE=1
 here=$(dirname "$(realpath "$0")")
 top=$(realpath "$here/../..")
 mrpo=$(realpath "$1")
@@ -16,8 +17,8 @@ mkdir -p "$work" && cd "$work"
 rm -rf runs summary.jsonl && mkdir runs
 
 step() { # NAME ARGUMENT...: one of the programs beside this one
-    name=$1 && shift
-    "$python" "$here/$name.py" "$@"
+    program=$here/$1.py && shift
+    "$python" "$program" "$@"
 }
 run() { # DIR: one run, to its end
     echo "mrpo run $1"
