@@ -22,7 +22,8 @@ fn tolerance(logp: f64) -> f64 {
 #[derive(Deserialize)]
 struct Row {
     /// Line of the data file, from 0.
-    row: usize,
+    #[serde(rename = "row")]
+    index: usize,
     chosen: Side,
     rejected: Side,
 }
@@ -78,18 +79,18 @@ fn compare(weights: PathBuf, format: WeightsFormat, model: &str, dataset: &str, 
         Decoder::new(Weights::load(&location).expect("weights"), &Tuning::Frozen).expect("a model");
     let mut largest: f64 = 0.0;
     for row in &rows {
-        let encoded = codec.encode_pair(&data[row.row]).expect("a pair in tokens");
+        let encoded = codec.encode_pair(&data[row.index]).expect("a pair in tokens");
         let EncodedPair { prompt, chosen, rejected, .. } = encoded;
         let pair = ScoringPair { prompt, chosen, rejected };
         let (chosen, rejected) = score_pairs(&decoder, &parameters, &[&pair]).expect("scores")[0];
         let sides = [(&pair.chosen, chosen, &row.chosen), (&pair.rejected, rejected, &row.rejected)];
         for (ids, ours, theirs) in sides {
             let n_tokens = (pair.prompt.len(), ids.len());
-            assert_eq!(n_tokens, (theirs.prompt_tokens, theirs.completion_tokens), "tokens of row {}", row.row);
+            assert_eq!(n_tokens, (theirs.prompt_tokens, theirs.completion_tokens), "tokens of row {}", row.index);
             let difference = (ours - theirs.logp).abs();
             // Written so that a NaN fails too.
             let is_close = difference <= tolerance(theirs.logp);
-            assert!(is_close, "row {}: {ours}, not {}", row.row, theirs.logp);
+            assert!(is_close, "row {}: {ours}, not {}", row.index, theirs.logp);
             largest = largest.max(difference);
         }
     }
