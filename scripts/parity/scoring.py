@@ -5,12 +5,10 @@ import json
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-END_OF_TURN = "<|im_end|>"
 
-
-def read_pairs(path, limit=None):
+def read_pairs(path):
     with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line, _ in zip(file, range(limit) if limit else iter(int, 1))]
+        return [json.loads(line) for line in file]
 
 
 def load(directory):
@@ -25,15 +23,21 @@ def render_prompt(tokenizer, prompt):
 
 
 def completion_text(completion):
-    text = completion if isinstance(completion, str) else completion[-1]["content"]
-    return text + END_OF_TURN
+    return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
 def token_ids(tokenizer, prompt, completion):
-    """Prompt and completion are tokenized apart, so that the completion's first token does not depend on the prompt."""
-    head = tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=False)["input_ids"]
-    tail = tokenizer(completion_text(completion), add_special_tokens=False)["input_ids"]
-    return head, tail
+    """Prompt and completion are tokenized apart, so that the completion's first token does not depend on the prompt.
+
+    Without a chat template the prompt is BOS and the text as it is.
+    """
+
+    def ids(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    is_plain = tokenizer.chat_template is None
+    head = [tokenizer.bos_token_id, *ids(prompt)] if is_plain else ids(render_prompt(tokenizer, prompt))
+    return head, [*ids(completion_text(completion)), tokenizer.eos_token_id]
 
 
 @torch.no_grad()

@@ -51,6 +51,20 @@ def model_of(run_dir):
     sys.exit(f"{run_dir}: no model among its events; see stderr.log there")
 
 
+def training_pairs(run_dir):
+    """The pairs of a run's training file, in order."""
+    spec = json.loads((Path(run_dir) / "spec.json").read_text())
+    return [json.loads(line) for line in open(spec["training_file"], encoding="utf-8")]
+
+
+def scores_of(run_dir, index):
+    """What a run scored its pairs with under reference `index`: line (from 1) to {chosen, rejected}."""
+    run_dir = Path(run_dir)
+    digest = json.loads((run_dir / "spec.json").read_text())["references"][index]["digest"]
+    lines = [json.loads(line) for line in open(run_dir / "scores.out.jsonl", encoding="utf-8")]
+    return {line["line"]: line for line in lines if line["reference"] == digest}
+
+
 def reference(name, model):
     return {"model": name, "digest": model["digest"], "location": model["location"], "weight": None}
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Runs TRL's DPOTrainer from the adapter an mrpo run started with, on the same pairs, and compares loss, gradient norm and adapter.
 
-usage: trl_step.py HF_DIR INITIAL_ADAPTER_DIR RUN_DIR PAIRS.jsonl
+usage: trl_step.py HF_DIR INITIAL_ADAPTER_DIR RUN_DIR
 
-RUN_DIR is an mrpo DPO run over PAIRS.jsonl: one batch of all pairs per step, a constant learning rate. INITIAL_ADAPTER_DIR is the
-adapter it began with, in PEFT's format.
+RUN_DIR is an mrpo DPO run: one batch of all its pairs per step, a constant learning rate. INITIAL_ADAPTER_DIR is the adapter it
+began with, in PEFT's format.
 """
 
 import json
@@ -18,16 +18,17 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from trl import DPOConfig, DPOTrainer
 
-from scoring import completion_text, load, read_pairs, render_prompt, token_ids
-from specs import events
+from scoring import completion_text, load, render_prompt, token_ids
+from specs import events, training_pairs
+from summary import record
 
 
 def as_trl(tokenizer, pair):
     """Texts that TRL tokenizes to the very tokens mrpo computes with."""
     return {
         "prompt": render_prompt(tokenizer, pair["prompt"]),
-        "chosen": completion_text(pair["chosen"]),
-        "rejected": completion_text(pair["rejected"]),
+        "chosen": completion_text(pair["chosen"]) + tokenizer.eos_token,
+        "rejected": completion_text(pair["rejected"]) + tokenizer.eos_token,
     }
 
 
@@ -84,32 +85,37 @@ def relative(a, b):
     return abs(a - b) / max(abs(a), abs(b), 1e-30)
 
 
-def compare_adapters(ours, theirs):
-    """Largest difference over all matrices, relative to each matrix's largest element, and of the norms of the differences."""
-    assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())[:4]
-    largest = max((((ours[k] - theirs[k]).abs().max() / theirs[k].abs().max()).item(), k) for k in ours)
-    norm = sum((ours[k] - theirs[k]).double().square().sum() for k in ours).sqrt()
-    moved = sum(theirs[k].double().square().sum() for k in ours if "lora_B" in k).sqrt()
-    return largest, (norm / moved).item()
+def compare_adapters(start, ours, theirs):
+    """Differences relative to how far TRL moved: the worst matrix by norm, all matrices together by norm, the worst element."""
+    assert start.keys() == ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())[:4]
+    moved = {k: (theirs[k] - start[k]).double() for k in theirs}
+    off = {k: (ours[k] - theirs[k]).double() for k in theirs}
+    together = sum(d.square().sum() for d in off.values()).sqrt() / sum(d.square().sum() for d in moved.values()).sqrt()
+    by_matrix = max((off[k].norm() / moved[k].norm()).item() for k in off)
+    by_element = max((off[k].abs().max() / moved[k].abs().max()).item() for k in off)
+    return by_matrix, together.item(), by_element
 
 
 def main():
-    hf_dir, start, run_dir, pairs_file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+    hf_dir, source, run_dir = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     settings = json.loads((run_dir / "spec.json").read_text())["hyperparameters"]
     steps = {e["step"]: e["values"] for e in events(run_dir) if e["type"] == "metrics"}
     last = max(steps)
-    pairs = read_pairs(pairs_file)
+    pairs = training_pairs(run_dir)
     assert len(pairs) == settings["batch_size"], "one batch is all pairs"
 
     tokenizer, model = load(hf_dir)
     with tempfile.TemporaryDirectory() as temp:
-        initial_adapter(start, Path(temp))
+        initial_adapter(source, Path(temp))
+        start = load_file(Path(temp) / "adapter_model.safetensors")
         peft_model = PeftModel.from_pretrained(model, temp, is_trainable=True)
         logs, trained = trl_run(tokenizer, peft_model, pairs, settings, last, temp)
         trained.save_pretrained(temp)
         theirs = load_file(Path(temp) / "adapter_model.safetensors")
     ours = load_file(run_dir / "checkpoints" / f"step-{last:06}" / "adapter_model.safetensors")
 
+    check = f"TRL, {last} steps, rate {settings['learning_rate']:g}, epsilon {settings['adam_epsilon']:g}"
+    print(check)
     print(f"{'step':>4} {'loss mrpo':>12} {'loss TRL':>12} {'norm mrpo':>12} {'norm TRL':>12}")
     worst = {"loss": 0.0, "grad_norm": 0.0}
     for step, log in enumerate(logs, 1):
@@ -117,10 +123,12 @@ def main():
             worst[name] = max(worst[name], relative(steps[step][name], log[name]))
         row = [steps[step]["loss"], log["loss"], steps[step]["grad_norm"], log["grad_norm"]]
         print(f"{step:>4}", *(f"{value:>12.6f}" for value in row))
-    (element, name), norm = compare_adapters(ours, theirs)
-    print(f"learning rate {settings['learning_rate']:g}, AdamW epsilon {settings['adam_epsilon']:g}")
-    print(f"largest relative difference: loss {worst['loss']:.2e}, gradient norm {worst['grad_norm']:.2e}")
-    print(f"adapter after {last} steps: {element:.2e} of its matrix's largest element ({name}), {norm:.2e} of what B has moved")
+    by_matrix, together, by_element = compare_adapters(start, ours, theirs)
+    record(check, "loss, relative", worst["loss"], 1e-3)
+    record(check, "gradient norm, relative", worst["grad_norm"], 1e-3)
+    record(check, "adapter: all matrices, norm / moved", together, 1e-2)
+    record(check, "adapter: worst matrix, norm / moved", by_matrix, 1e-2)
+    record(check, "adapter: worst element / most moved", by_element, None)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 mod golden;
 mod gradients;
+mod parity;
 mod resume;
 mod stops;
 mod text;
