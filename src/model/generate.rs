@@ -1,4 +1,4 @@
-//! A short greedy completion, to show what a model says. It computes the whole text again for every token: samples are short.
+//! A short greedy completion, to show what a model says.
 
 use candle_core::{D, Result};
 
@@ -12,13 +12,15 @@ pub fn generate_greedy(
     ends: &[u32],
     n_max: usize,
 ) -> Result<Vec<u32>> {
-    let mut tokens = prompt.to_vec();
-    for _ in 0..n_max {
-        let next = decoder.last_logits(&tokens, parameters)?.argmax(D::Minus1)?.to_scalar::<u32>()?;
+    let (mut logits, mut cache) = decoder.read(prompt, parameters)?;
+    let mut tokens = Vec::new();
+    while tokens.len() < n_max {
+        let next = logits.argmax(D::Minus1)?.to_scalar::<u32>()?;
         if ends.contains(&next) {
             break;
         }
         tokens.push(next);
+        logits = decoder.read_on(next, &mut cache, parameters)?;
     }
-    Ok(tokens.split_off(prompt.len()))
+    Ok(tokens)
 }

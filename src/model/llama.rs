@@ -8,9 +8,9 @@ use super::{
     layout::Packed,
     linear::{DropoutKey, Linear, LoraShape},
     ops::{
-        Attention, Head, RopeTable, Sum, attention, attention_backward, completion_logps, head_backward, join_rotated,
-        rms_norm, rms_norm_again, rms_norm_backward, rms_norm_weight_gradient, split_rotated_back, swiglu,
-        swiglu_backward,
+        Attention, Head, RopeTable, Sum, attention, attention_backward, attention_last, completion_logps,
+        head_backward, join_rotated, rms_norm, rms_norm_again, rms_norm_backward, rms_norm_weight_gradient,
+        split_rotated_back, swiglu, swiglu_backward,
     },
     parameters::{Gradients, ParameterId, Parameters},
 };
@@ -265,17 +265,36 @@ impl Decoder {
         Ok(())
     }
 
-    /// Final-norm output of the last token, for sampling: logits (V).
-    pub(super) fn last_logits(&self, tokens: &[u32], parameters: &Parameters) -> Result<Tensor> {
+    /// Reads a text for sampling: logits (V) of the token after it, and per block the rotated q, k, v of all of it.
+    pub(super) fn read(&self, tokens: &[u32], parameters: &Parameters) -> Result<(Tensor, Vec<Tensor>)> {
         let mut batch = Packed::default();
         batch.push(tokens, &[&[0]]);
         let rope = RopeTable::new(&batch.positions, &self.frequencies);
         let mut x = self.embed(&batch.tokens, parameters)?;
+        let mut cache = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            x = block.forward(&x, &batch, &self.config, &rope, parameters, None)?.0;
+            let (y, tape) = block.forward(&x, &batch, &self.config, &rope, parameters, None)?;
+            cache.push(tape.joined);
+            x = y;
         }
         let last = x.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
-        let (normed, _) = rms_norm(&last, self.norm.weight(parameters), self.config.rms_norm_eps)?;
+        Ok((self.logits(&last, parameters)?, cache))
+    }
+
+    /// Reads one token more: logits (V) of the one after it.
+    pub(super) fn read_on(&self, token: u32, cache: &mut [Tensor], parameters: &Parameters) -> Result<Tensor> {
+        let position = cache.first().map_or(Ok(0), |joined| joined.dim(0))? as u32;
+        let rope = RopeTable::new(&[position], &self.frequencies);
+        let mut x = self.embed(&[token], parameters)?;
+        for (block, joined) in self.blocks.iter().zip(cache) {
+            x = block.forward_last(&x, joined, &self.config, &rope, parameters)?;
+        }
+        self.logits(&x, parameters)
+    }
+
+    /// Logits (V) of one hidden state (1, D).
+    fn logits(&self, hidden: &Tensor, parameters: &Parameters) -> Result<Tensor> {
+        let (normed, _) = rms_norm(hidden, self.norm.weight(parameters), self.config.rms_norm_eps)?;
         normed.matmul(&self.head(parameters).t()?)?.squeeze(0)
     }
 
@@ -321,6 +340,26 @@ impl Block {
         let product = swiglu(&gate, &up)?;
         let y = self.down.forward_into(Sum::starting_with(&middle)?, &product, parameters, key)?.into_tensor()?;
         Ok((y, BlockTape { inverse: [inverse_1, inverse_2], joined, attended, middle, gate, up }))
+    }
+
+    /// Forward of one token (1, D) after those in `joined`, which it is added to.
+    fn forward_last(
+        &self,
+        x: &Tensor,
+        joined: &mut Tensor,
+        config: &LlamaConfig,
+        rope: &RopeTable,
+        parameters: &Parameters,
+    ) -> Result<Tensor> {
+        let apply = |layer: &Linear, x: &Tensor| layer.forward(x, parameters, None);
+        let (normed, _) = rms_norm(x, self.norms[0].weight(parameters), config.rms_norm_eps)?;
+        let (q, k, v) = (apply(&self.q, &normed)?, apply(&self.k, &normed)?, apply(&self.v, &normed)?);
+        *joined = Tensor::cat(&[&*joined, &join_rotated(&q, &k, &v, config.heads, rope)?], 0)?;
+        let attended = attention_last(joined, config.heads)?;
+        let middle = self.o.forward_into(Sum::starting_with(x)?, &attended, parameters, None)?.into_tensor()?;
+        let (normed, _) = rms_norm(&middle, self.norms[1].weight(parameters), config.rms_norm_eps)?;
+        let product = swiglu(&apply(&self.gate, &normed)?, &apply(&self.up, &normed)?)?;
+        self.down.forward_into(Sum::starting_with(&middle)?, &product, parameters, None)?.into_tensor()
     }
 
     /// Returns dL/dx of the block's input `x`.

@@ -4,6 +4,7 @@ mod golden;
 mod gradients;
 mod parity;
 mod resume;
+mod sampling;
 mod stops;
 mod text;
 mod tiny;

@@ -137,6 +137,23 @@ pub fn attention(joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Resul
     Ok(Attention { output: tensor(output, (n, heads.q_width()))?, log_sums })
 }
 
+/// Attention of the last token of one sequence to all of it, for sampling. `joined` (T, (H+2K)·S); returns (1, H·S).
+pub fn attention_last(joined: &Tensor, heads: Heads) -> Result<Tensor> {
+    let n = joined.dim(0)?;
+    let numbers = host(joined)?;
+    let mut output = vec![0f32; heads.q_width()];
+    let mut scores = Vec::new();
+    for (head, out) in output.chunks_mut(heads.size).enumerate() {
+        let place = Place::new(numbers.as_slice(), heads, head);
+        let block = Block { first: n - 1, len: 1, prefix: (0, 0), own: (0, n) };
+        score_block(place, block, &mut scores);
+        softmax_row(&mut scores, n);
+        let target = Target { numbers: out, row_stride: heads.size, add: false };
+        product(target, Matrix::new(&scores, 1, n, n), place.rows(place.value, 0, n), 1.0, Threads::One);
+    }
+    tensor(output, (1, heads.q_width()))
+}
+
 /// One head over one sequence: its output (T, S) and its T log-sums.
 fn forward_head(place: Place<'_>, sequence: &Sequence) -> (Vec<f32>, Vec<f32>) {
     let (start, n, size) = (sequence.start(), sequence.len(), place.size);

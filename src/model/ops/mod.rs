@@ -14,7 +14,7 @@ mod rope;
 mod sum;
 mod swiglu;
 
-pub use attention::{Attention, Heads, attention, attention_backward};
+pub use attention::{Attention, Heads, attention, attention_backward, attention_last};
 pub use completion_logps::{CompletionLogps, Head, completion_logps, head_backward};
 pub(crate) use host::tensor;
 pub use rms_norm::{rms_norm, rms_norm_again, rms_norm_backward, rms_norm_weight_gradient};
