@@ -23,7 +23,7 @@ pub(crate) struct ServeArgs {
     /// How many jobs run at once. A slot is one GPU, or on the CPU one run with all cores.
     #[arg(long, env = "MRPO_SLOTS", default_value_t = 1, value_name = "N")]
     pub(crate) slots: u16,
-    /// What jobs compute on: `cpu`, or `cuda` (slot N takes GPU N).
+    /// What jobs compute on: `cpu`; `cuda` (slot N takes GPU N) is refused until there are kernels for it.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
     /// The largest file that may be uploaded.
@@ -78,6 +78,10 @@ impl ServeArgs {
             "{} can be reached from other machines, and this server asks nobody for a key: listen on 127.0.0.1 and come \
              through a tunnel (ssh -L 8111:127.0.0.1:8111 HOST), or say --allow-unauthenticated if the network is trusted",
             self.listen
+        );
+        ensure!(
+            self.device == Device::Cpu,
+            "--device cuda: this version has kernels for the processor only; use --device cpu"
         );
         ensure!(self.slots > 0, "--slots 0 would never run a job: give at least 1");
         ensure!(self.max_upload_bytes > 0, "--max-upload-bytes 0 would refuse every file");

@@ -82,6 +82,15 @@ pub enum Truncation {
     Error,
 }
 
+/// The type that weights and activations are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// IEEE 754 single precision.
+    #[default]
+    Float32,
+}
+
 /// A linear layer that LoRA can be attached to (PEFT's names).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -170,6 +179,7 @@ pub struct HyperparametersRequest {
     pub micro_batch_tokens: Auto<usize>,
     pub max_length: Auto<usize>,
     pub truncation: Auto<Truncation>,
+    pub dtype: Auto<Dtype>,
     /// Absent or `"auto"`: LoRA with our defaults. `null`: full fine-tuning.
     #[serde(deserialize_with = "lora_or_null", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Auto<LoraRequest>>, default = json!("auto"))]
@@ -221,6 +231,9 @@ pub struct Hyperparameters {
     pub max_length: usize,
     /// What happens to longer pairs.
     pub truncation: Truncation,
+    /// The type of weights and activations, of the policy and of every reference.
+    #[serde(default)]
+    pub dtype: Dtype,
     /// LoRA, or null for full fine-tuning.
     pub lora: Option<Lora>,
     /// The validation set is evaluated every so many steps, besides before and after. Default: a quarter of the steps.
@@ -271,6 +284,7 @@ impl Hyperparameters {
             micro_batch_tokens: request.micro_batch_tokens.or(1024),
             max_length: request.max_length.or(1024),
             truncation: request.truncation.or(Truncation::default()),
+            dtype: request.dtype.or(Dtype::default()),
             lora,
             eval_every_n_steps: request.eval_every_n_steps.given(),
             checkpoint_every_n_steps: request.checkpoint_every_n_steps.given(),

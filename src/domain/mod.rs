@@ -17,7 +17,8 @@ pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, R
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
 pub use hyperparameters::{
-    Auto, AutoWord, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, TargetModule, Truncation,
+    Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, TargetModule,
+    Truncation,
 };
 pub use ids::{CheckpointId, EventId, FileId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
 pub use job::{

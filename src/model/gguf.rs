@@ -7,7 +7,7 @@ use std::{
 };
 
 use candle_core::{
-    Device, Tensor,
+    DType, Device, Tensor,
     quantized::{GgmlDType, gguf_file},
 };
 use fs_err::File;
@@ -40,8 +40,8 @@ pub(super) fn read_content(path: &Path) -> Result<(gguf_file::Content, BufReader
     Ok((content, reader))
 }
 
-/// Every weight in f32 under its Hugging Face name.
-pub(super) fn read_weights(path: &Path) -> Result<(LlamaConfig, BTreeMap<String, Tensor>), ModelError> {
+/// Every weight, dequantised, under its Hugging Face name.
+pub(super) fn read_weights(path: &Path, dtype: DType) -> Result<(LlamaConfig, BTreeMap<String, Tensor>), ModelError> {
     let (content, mut reader) = read_content(path)?;
     let (_, mut config) = LlamaConfig::from_gguf(&content)?;
     let mut weights = BTreeMap::new();
@@ -59,7 +59,7 @@ pub(super) fn read_weights(path: &Path) -> Result<(LlamaConfig, BTreeMap<String,
             Some("attn_k") => unpermute(&tensor, config.heads.key_value)?,
             _ => tensor,
         };
-        weights.insert(hf_name, tensor);
+        weights.insert(hf_name, tensor.to_dtype(dtype)?);
     }
     Ok((config, weights))
 }

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::{LlamaConfig, ModelError, gguf};
-use crate::domain::{ModelLocation, WeightsFormat};
+use crate::domain::{Dtype, ModelLocation, WeightsFormat};
 
 /// What can be said of a model without loading its weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,16 +71,19 @@ pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
 }
 
 impl Weights {
-    /// Loads a model as f32, its adapters merged in.
-    pub fn load(location: &ModelLocation) -> Result<Self, ModelError> {
+    /// Loads a model in the type it is to be computed in, its adapters merged in.
+    pub fn load(location: &ModelLocation, dtype: Dtype) -> Result<Self, ModelError> {
+        let dtype = match dtype {
+            Dtype::Float32 => DType::F32,
+        };
         let (config, tensors) = match location.format {
-            WeightsFormat::Gguf => gguf::read_weights(&location.weights)?,
+            WeightsFormat::Gguf => gguf::read_weights(&location.weights, dtype)?,
             WeightsFormat::Huggingface => {
                 let (_, config) = LlamaConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
                 let mut tensors = BTreeMap::new();
                 for file in safetensors_files(&location.weights)? {
                     for (name, tensor) in candle_core::safetensors::load(&file, &Device::Cpu)? {
-                        tensors.insert(name, tensor.to_dtype(DType::F32)?);
+                        tensors.insert(name, tensor.to_dtype(dtype)?);
                     }
                 }
                 (config, tensors)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{journal::Journal, prepare::Prepared, signal};
 use crate::{
-    domain::{Failure, FailureCode, Level, Phase, ResolvedReference},
+    domain::{Dtype, Failure, FailureCode, Level, Phase, ResolvedReference},
     model::{Decoder, Parameters, Tuning, Weights},
     objective::SequenceLogps,
     run_dir::{JsonLines, RunDir},
@@ -36,13 +36,14 @@ struct ScoreLine {
 
 /// The scores known so far, and the file new ones go to.
 pub(super) struct Scores {
+    dtype: Dtype,
     known: HashMap<(String, String, String), SequenceLogps>,
     out: JsonLines,
 }
 
 impl Scores {
     /// Reads what an earlier attempt has computed.
-    pub(super) fn open(run: &RunDir) -> anyhow::Result<Self> {
+    pub(super) fn open(run: &RunDir, dtype: Dtype) -> anyhow::Result<Self> {
         let out = JsonLines::open(&run.scores_out())?;
         let mut known = HashMap::new();
         for line in fs_err::read_to_string(run.scores_out())?.lines() {
@@ -50,7 +51,7 @@ impl Scores {
             let logps = SequenceLogps { chosen: s.chosen, rejected: s.rejected };
             known.insert((s.reference, s.chosen_row, s.rejected_row), logps);
         }
-        Ok(Self { known, out })
+        Ok(Self { dtype, known, out })
     }
 
     /// Scores `pairs` under one reference where that is not known yet; loads it only if something is missing.
@@ -79,7 +80,7 @@ impl Scores {
         if n_to_score > 0 {
             let loaded = match policy {
                 Some(_) => None,
-                None => Some(load(reference)?),
+                None => Some(load(reference, self.dtype)?),
             };
             let (decoder, parameters) = match (policy, &loaded) {
                 (Some(policy), _) => policy,
@@ -144,8 +145,8 @@ impl Scores {
     }
 }
 
-fn load(reference: &ResolvedReference) -> anyhow::Result<(Decoder, Parameters)> {
-    let weights = Weights::load(&reference.location).map_err(|e| unusable(reference, &e))?;
+fn load(reference: &ResolvedReference, dtype: Dtype) -> anyhow::Result<(Decoder, Parameters)> {
+    let weights = Weights::load(&reference.location, dtype).map_err(|e| unusable(reference, &e))?;
     Ok(Decoder::new(weights, &Tuning::Frozen).map_err(|e| unusable(reference, &e))?)
 }
 

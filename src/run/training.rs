@@ -56,7 +56,7 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
 
     // The extra references first, one in memory at a time; the base is the policy before its first step.
-    let mut scores = Scores::open(run)?;
+    let mut scores = Scores::open(run, settings.dtype)?;
     let mut columns = Vec::new();
     for reference in &spec.references[1..] {
         let Some(column) = scores.of(reference, &all, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };
@@ -229,7 +229,7 @@ fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
             seed: u64::from(spec.seed),
         },
     };
-    let weights = Weights::load(&base.location).map_err(|e| unusable(base, &e))?;
+    let weights = Weights::load(&base.location, settings.dtype).map_err(|e| unusable(base, &e))?;
     let (decoder, parameters) = Decoder::new(weights, &tuning).map_err(|e| unusable(base, &e))?;
     let optimizer = AdamWSettings {
         beta1: settings.adam_beta1,

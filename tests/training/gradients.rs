@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use mrpo::{
-    domain::{ModelLocation, TargetModule, WeightsFormat},
+    domain::{Dtype, ModelLocation, TargetModule, WeightsFormat},
     model::{Decoder, DropoutKey, Gradients, LoraShape, Parameters, Purpose, Tuning, Weights, layout::Packed},
 };
 
@@ -29,7 +29,7 @@ fn check(tuning: &Tuning) {
         weights: directory.path().to_owned(),
         adapters: Vec::new(),
     };
-    let weights = Weights::load(&location).expect("loaded");
+    let weights = Weights::load(&location, Dtype::Float32).expect("loaded");
     let (decoder, mut parameters) = Decoder::new(weights, tuning).expect("built");
     // B of a fresh LoRA pair is zero, and A's gradient with it: move both off zero.
     let ids: Vec<_> = parameters.iter().map(|(id, name, value)| (id, name.to_owned(), value.clone())).collect();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mrpo::{
     dataset::read_pairs,
-    domain::{ModelLocation, WeightsFormat},
+    domain::{Dtype, ModelLocation, WeightsFormat},
     model::{Decoder, Tuning, Weights},
     score::{ScoringPair, score_pairs},
     text::{Codec, EncodedPair},
@@ -76,7 +76,7 @@ fn compare(weights: PathBuf, format: WeightsFormat, model: &str, dataset: &str, 
     let location = ModelLocation { format, weights, adapters: Vec::new() };
     let codec = Codec::load(&location).expect("a tokenizer");
     let (decoder, parameters) =
-        Decoder::new(Weights::load(&location).expect("weights"), &Tuning::Frozen).expect("a model");
+        Decoder::new(Weights::load(&location, Dtype::Float32).expect("weights"), &Tuning::Frozen).expect("a model");
     let mut largest: f64 = 0.0;
     for row in &rows {
         let encoded = codec.encode_pair(&data[row.index]).expect("a pair in tokens");

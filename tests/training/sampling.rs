@@ -1,13 +1,16 @@
 //! Sampling with kept keys and values says what reading the whole text again for every token says.
 
-use mrpo::model::{Decoder, Tuning, Weights, generate_greedy};
+use mrpo::{
+    domain::Dtype,
+    model::{Decoder, Tuning, Weights, generate_greedy},
+};
 
 use crate::tiny;
 
 #[test]
 fn a_token_at_a_time_is_the_text_as_a_whole() {
     let directory = tempfile::tempdir().expect("temp dir");
-    let weights = Weights::load(&tiny::write_model(directory.path(), 3)).expect("loaded");
+    let weights = Weights::load(&tiny::write_model(directory.path(), 3), Dtype::Float32).expect("loaded");
     let (decoder, parameters) = Decoder::new(weights, &Tuning::Frozen).expect("built");
     let at_once = generate_greedy(&decoder, &parameters, &[1, 2, 3], &[], 70).expect("computed");
     assert_eq!(at_once.len(), 70);
