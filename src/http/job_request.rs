@@ -98,7 +98,7 @@ async fn check_file(store: &Store, id: &FileId, pointer: &str, problems: &mut Pr
     if file.status == FileStatus::Error {
         let found = file.report.unwrap_or_default().problems;
         let message = format!(
-            "the file '{id}' ({}) has {} problems: correct them and upload it anew",
+            "the file '{id}' ({}) cannot be used, number of problems: {}; correct them and upload it anew",
             file.filename, found.n_total
         );
         problems.at(pointer, "file_in_error", message);

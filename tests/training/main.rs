@@ -2,6 +2,7 @@
 
 mod golden;
 mod gradients;
+mod hub;
 mod parity;
 mod resume;
 mod sampling;
