@@ -9,7 +9,9 @@ use std::{
 };
 
 use mrpo::{
-    domain::{Failure, Hyperparameters, JobId, Problems, ResolvedReference, RunEvent, RunSpec, TrainSpec, metric},
+    domain::{
+        Failure, Hyperparameters, JobId, Method, Problems, ResolvedReference, RunEvent, RunSpec, TrainSpec, metric,
+    },
     run_dir::{RunDir, read_json},
 };
 use nix::{
@@ -72,15 +74,22 @@ impl World {
         self.directory.path().join(name)
     }
 
+    /// A run of the method `mrpo`.
     pub(crate) fn spec(&self, hyperparameters: &Value) -> TrainSpec {
+        self.spec_of(Method::Mrpo, hyperparameters)
+    }
+
+    pub(crate) fn spec_of(&self, method: Method, hyperparameters: &Value) -> TrainSpec {
         let mut problems = Problems::default();
         let request = serde_json::from_value(hyperparameters.clone()).unwrap();
-        let hyperparameters = Hyperparameters::resolve(&request, "", &mut problems);
+        let hyperparameters = Hyperparameters::resolve(&request, &method, "", &mut problems);
         assert!(problems.first.is_empty(), "{:?}", problems.first);
         TrainSpec {
             job: JobId::new(),
             seed: 7,
             references: self.references.clone(),
+            method,
+            earlier: Vec::new(),
             training_file: self.path("training.jsonl"),
             validation_file: Some(self.path("validation.jsonl")),
             hyperparameters,
