@@ -5,6 +5,7 @@ use std::io::{self, BufRead};
 use super::{
     PairReader,
     duplicates::{Duplicates, MAX_REMEMBERED},
+    field_counts::FieldCounts,
 };
 use crate::domain::{DatasetFormat, DatasetReport, Problem};
 
@@ -13,6 +14,7 @@ use crate::domain::{DatasetFormat, DatasetReport, Problem};
 pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<DatasetReport> {
     let mut pairs = PairReader::new(reader, format);
     let mut report = DatasetReport::default();
+    let mut fields = FieldCounts::default();
     let mut duplicates = Duplicates::new(MAX_REMEMBERED);
     while let Some(row) = pairs.read()? {
         for warning in row.warnings {
@@ -21,6 +23,7 @@ pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<
         match row.pair {
             Ok(pair) => {
                 report.n_pairs += 1;
+                fields.count(&pair);
                 if let Some(first) = duplicates.first_line(&pair) {
                     report.warnings.push(note(
                         Some(row.line),
@@ -36,6 +39,7 @@ pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<
         report.problems.push(note(None, "empty_file", "the file is empty: give at least one pair".to_owned()));
     }
     report.format = pairs.format();
+    report.fields = fields.that_occur();
     Ok(report)
 }
 

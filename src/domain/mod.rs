@@ -1,6 +1,7 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
 mod event;
+mod extra_field;
 mod failure;
 mod file;
 mod hyperparameters;
@@ -12,8 +13,10 @@ mod objective;
 mod problem;
 mod reference_list;
 mod run_spec;
+mod sides;
 
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
+pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
 pub use hyperparameters::{
@@ -30,3 +33,4 @@ pub use objective::{Clip, Mix, ObjectiveSpec, PairLoss, Weighting};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
+pub use sides::Sides;
