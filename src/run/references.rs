@@ -67,7 +67,7 @@ impl Scores {
         let mut keys = Vec::with_capacity(pairs.len());
         for p in pairs {
             let prompt = codec.render_prompt(&p.pair.prompt).map_err(|e| unusable(reference, &e))?;
-            let row = |completion| row_digest(&prompt, completion, p.n_chars_kept);
+            let row = |completion| row_digest(&prompt, completion, p.n_chars_kept, None);
             keys.push((reference.digest.clone(), row(&p.pair.chosen), row(&p.pair.rejected)));
         }
         let n_to_score = keys.iter().filter(|key| !self.known.contains_key(*key)).count();
