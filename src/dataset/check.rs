@@ -50,6 +50,7 @@ fn note(line: Option<u64>, code: &str, message: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ExtraField, FieldSummary};
 
     #[test]
     fn every_problem_and_warning_stands_in_the_report() {
@@ -63,6 +64,31 @@ mod tests {
             report.warnings.first.iter().map(|p| (p.line, p.message.as_str())).collect::<Vec<_>>(),
             [(Some(3), "the same pair as line 1")]
         );
+    }
+
+    #[test]
+    fn the_extra_fields_that_occur_are_counted() {
+        let line = |extra: &str| format!(r#"{{"prompt":"p","chosen":"c","rejected":"r"{extra}}}"#);
+        let lines = [
+            line(r#","margin_rewards_chosen":[1,2],"margin_rewards_rejected":[0,0],"dimension":"safe""#),
+            line(r#","dimension":"kind""#),
+            line(r#","dimension":" ""#),
+            line(r#","edited_response":"x","dimension":"safe""#),
+            line(r#","chosen_spans":[[0,1]],"dimension":"safe""#),
+        ];
+        let report = check(lines.join("\n").as_bytes(), None).expect("readable");
+        assert_eq!((report.n_pairs, report.problems.n_total), (4, 1));
+        let summary = |n_pairs, first_line_without| FieldSummary { n_pairs, first_line_without, ..Default::default() };
+        let values = [("kind".to_owned(), 1), ("safe".to_owned(), 3)].into();
+        let expected = [
+            (ExtraField::MarginRewards, FieldSummary { n_values: Some(2), ..summary(1, Some(2)) }),
+            (ExtraField::Dimension, FieldSummary { values, ..summary(4, None) }),
+            (ExtraField::TokenSpans, summary(2, Some(1))),
+        ];
+        assert_eq!(report.fields, expected.into());
+        assert_eq!(report.lacks(ExtraField::Dimension), None);
+        let said = report.lacks(ExtraField::TokenSpans).expect("lacking");
+        assert_eq!(said, "token_spans stands on 2 of 4 pairs; the first line without it is 1");
     }
 
     #[test]

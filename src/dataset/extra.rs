@@ -120,3 +120,135 @@ fn edited_response(
     }
     Some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dataset::format::tests::{pair, problems};
+
+    const FORMATS: [DatasetFormat; 6] = [
+        DatasetFormat::OpenaiPreference,
+        DatasetFormat::TrlStandard,
+        DatasetFormat::TrlStandardImplicit,
+        DatasetFormat::TrlConversational,
+        DatasetFormat::TrlConversationalImplicit,
+        DatasetFormat::AnthropicHh,
+    ];
+
+    /// A pair of completions " yes" and " no" (without their spaces in Anthropic's format) and the fields of `extra`.
+    fn line(format: DatasetFormat, extra: &Value) -> String {
+        let message = |role: &str, content: &str| json!({"role": role, "content": content});
+        let (user, yes, no) = (message("user", "q"), message("assistant", " yes"), message("assistant", " no"));
+        let mut row = match format {
+            DatasetFormat::OpenaiPreference => {
+                json!({"input": {"messages": [user]}, "preferred_output": [yes], "non_preferred_output": [no]})
+            }
+            DatasetFormat::TrlStandard => json!({"prompt": "q", "chosen": " yes", "rejected": " no"}),
+            DatasetFormat::TrlStandardImplicit => json!({"chosen": "q yes", "rejected": "q no"}),
+            DatasetFormat::TrlConversational => json!({"prompt": [user], "chosen": [yes], "rejected": [no]}),
+            DatasetFormat::TrlConversationalImplicit => json!({"chosen": [user, yes], "rejected": [user, no]}),
+            DatasetFormat::AnthropicHh => json!({
+                "chosen": "\n\nHuman: q\n\nAssistant: yes", "rejected": "\n\nHuman: q\n\nAssistant: no"
+            }),
+        };
+        let extra = extra.as_object().expect("an object").clone();
+        row.as_object_mut().expect("an object").extend(extra);
+        row.to_string()
+    }
+
+    fn wrong(extra: &Value) -> Vec<String> {
+        problems(DatasetFormat::TrlStandard, &line(DatasetFormat::TrlStandard, extra))
+    }
+
+    #[test]
+    fn every_format_has_them_under_the_same_names() {
+        let all = json!({
+            "margin_rewards_chosen": [1, 2], "margin_rewards_rejected": [0, -1],
+            "aux_rewards_chosen": 0.5, "aux_rewards_rejected": 0.25,
+            "dimension": "helpful", "reference_response": " maybe ",
+            "chosen_spans": [[0, 2]], "rejected_spans": [],
+        });
+        for format in FORMATS {
+            let found = pair(format, &line(format, &all));
+            let response = if format == DatasetFormat::AnthropicHh { "maybe" } else { " maybe " };
+            let expected = ExtraFields {
+                margin_rewards: Some(Sides { chosen: vec![1.0, 2.0], rejected: vec![0.0, -1.0] }),
+                aux_rewards: Some(Sides { chosen: vec![0.5], rejected: vec![0.25] }),
+                dimension: Some("helpful".into()),
+                reference_response: Some(response.into()),
+                spans: Some(Sides { chosen: std::iter::once(0..2).collect(), rejected: vec![] }),
+                edited_response: None,
+            };
+            assert_eq!(found.extra, expected, "{format:?}");
+            assert_eq!(pair(format, &line(format, &json!({}))).extra, ExtraFields::default(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_is_written_as_the_completions_of_its_format() {
+        let as_message = json!([{"role": "assistant", "content": " maybe"}]);
+        let both = json!({"reference_response": as_message, "edited_response": as_message});
+        for format in FORMATS {
+            let line = line(format, &both);
+            if matches!(
+                format,
+                DatasetFormat::TrlStandard | DatasetFormat::TrlStandardImplicit | DatasetFormat::AnthropicHh
+            ) {
+                assert_eq!(
+                    problems(format, &line),
+                    ["/reference_response wrong_type", "/edited_response wrong_type"],
+                    "{format:?}"
+                );
+            } else {
+                let extra = pair(format, &line).extra;
+                assert_eq!(extra.reference_response.as_deref(), Some(" maybe"), "{format:?}");
+                assert_eq!(extra.edited_response.as_deref(), Some(" maybe"), "{format:?}");
+            }
+        }
+        let two =
+            json!({"reference_response": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+        let format = DatasetFormat::TrlConversational;
+        assert_eq!(problems(format, &line(format, &two)), ["/reference_response too_many_messages"]);
+        let number = json!({"reference_response": 3});
+        assert_eq!(problems(format, &line(format, &number)), ["/reference_response wrong_type"]);
+    }
+
+    #[test]
+    fn everything_wrong_with_a_line_is_named() {
+        assert_eq!(wrong(&json!({"dimension": 3})), ["/dimension wrong_type"]);
+        assert_eq!(wrong(&json!({"dimension": " "})), ["/dimension empty_field"]);
+        assert_eq!(wrong(&json!({"dimension": "é".repeat(65)})), ["/dimension out_of_range"]);
+        assert_eq!(wrong(&json!({"reference_response": " \n"})), ["/reference_response empty_completion"]);
+        assert_eq!(wrong(&json!({"edited_response": ""})), ["/edited_response empty_completion"]);
+        assert_eq!(wrong(&json!({"edited_response": " no"})), ["/edited_response identical_completions"]);
+        assert_eq!(
+            wrong(&json!({"edited_response": " not", "rejected_spans": [[0, 1]]})),
+            ["/edited_response conflicting_fields"]
+        );
+        let several = json!({"chosen": "", "dimension": [], "chosen_spans": [[1, 0]], "aux_rewards_chosen": 1});
+        assert_eq!(
+            wrong(&several),
+            [
+                "/chosen empty_completion",
+                "/aux_rewards_rejected missing_field",
+                "/dimension wrong_type",
+                "/chosen_spans/0 out_of_range",
+            ]
+        );
+        let without_pair = json!({"chosen": 3, "dimension": "", "chosen_spans": [[0, 999]]});
+        assert_eq!(wrong(&without_pair), ["/chosen wrong_type", "/dimension empty_field"], "no length to compare with");
+    }
+
+    #[test]
+    fn spans_are_of_the_completion_as_it_is_read() {
+        let spans = |end: usize| json!({"rejected_spans": [[0, end]]});
+        for format in FORMATS {
+            let n_chars = if format == DatasetFormat::AnthropicHh { 2 } else { 3 };
+            let found = pair(format, &line(format, &spans(n_chars)));
+            assert_eq!(found.rejected.chars().count(), n_chars, "{format:?}");
+            assert_eq!(problems(format, &line(format, &spans(n_chars + 1))), ["/rejected_spans/0 out_of_range"]);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::PreferencePair;
-use crate::domain::{ExtraField, FieldSummary};
+use crate::domain::{ExtraField, FieldSummary, Sides};
 
 /// The counts so far, of every field: one may occur first on the last line.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ impl FieldCounts {
     pub(super) fn count(&mut self, pair: &PreferencePair) {
         let extra = &pair.extra;
         for (summary, field) in self.0.iter_mut().zip(ExtraField::ALL) {
-            let n_rewards = |rewards: &Option<crate::domain::Sides<Vec<f64>>>| rewards.as_ref().map(|r| r.chosen.len());
+            let n_rewards = |rewards: &Option<Sides<Vec<f64>>>| rewards.as_ref().map(|r| r.chosen.len());
             let (stands, n_values) = match field {
                 ExtraField::MarginRewards => (extra.margin_rewards.is_some(), n_rewards(&extra.margin_rewards)),
                 ExtraField::AuxRewards => (extra.aux_rewards.is_some(), n_rewards(&extra.aux_rewards)),

@@ -266,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn every_line_has_as_many_rewards_as_the_first() {
+        let line = |chosen: &str, rejected: &str| {
+            GOOD.replace('}', &format!(r#","aux_rewards_chosen":{chosen},"aux_rewards_rejected":{rejected}}}"#))
+        };
+        let lines =
+            [line("[1]", "[1,2]"), line("[1,2]", "[3,4]"), GOOD.to_owned(), line("1", "2"), line("[0,0]", "[0,0]")];
+        assert_eq!(codes(&lines.join("\n")), ["inconsistent_length", "", "", "inconsistent_length", ""]);
+        // A number that is too large for f64, and what Python writes for one that is none.
+        assert_eq!(codes(&line("1e999", "1")), ["invalid_json"]);
+        assert_eq!(codes(&line("NaN", "1")), ["invalid_json"]);
+    }
+
+    #[test]
+    fn a_line_of_another_format_is_told_of_nothing_else() {
+        let openai = r#"{"input":{},"preferred_output":[],"dimension":3}"#;
+        let mut reader = PairReader::new(openai.as_bytes(), Some(DatasetFormat::TrlStandard));
+        let problems = reader.read().expect("readable").expect("a row").pair.expect_err("problems");
+        assert_eq!(problems.iter().map(|p| p.code.as_str()).collect::<Vec<_>>(), ["mixed_formats"]);
+    }
+
+    #[test]
     fn a_given_format_overrides_what_a_line_looks_like() {
         let dialogue = r#"{"chosen":"\n\nHuman: a\n\nAssistant: b","rejected":"\n\nHuman: a\n\nAssistant: c"}"#;
         let mut reader = PairReader::new(dialogue.as_bytes(), Some(DatasetFormat::TrlStandardImplicit));

@@ -1,7 +1,10 @@
 //! Which tokens spans of characters fall on, under every kind of tokenizer that is read.
 #![expect(clippy::unwrap_used, reason = "files that cannot be set up fail the test")]
 
-use std::{ops::Range, path::Path};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use candle_core::quantized::gguf_file::Value;
 use mrpo::{
@@ -141,17 +144,38 @@ fn expected(names: &[String], byte_level: bool, text: &str, span: &Range<usize>)
 
 #[test]
 fn a_span_touches_the_tokens_whose_bytes_it_shares() {
-    for Case { name, codec, tokenizer } in cases() {
-        let byte_level = tokenizer.token_to_id("▁").is_none();
-        for text in TEXTS {
-            let n = text.chars().count();
-            for span in (0..n).flat_map(|start| (start + 1..=n).map(move |end| start..end)) {
-                let (found, ids) = touched(&codec, text, span.clone());
-                let of_text = &ids[..ids.len() - 1];
-                let names: Vec<String> = of_text.iter().map(|id| tokenizer.id_to_token(*id).unwrap()).collect();
-                let expected = expected(&names, byte_level, text, &span);
-                assert_eq!(found, expected, "{name}: {span:?} of {text:?} in {names:?}");
-            }
+    cases().iter().for_each(compare);
+}
+
+/// The same with the tokenizers of real models, which are not part of this package.
+#[test]
+fn spans_touch_the_right_tokens_of_real_models() {
+    let from_env = |variable: &str, otherwise: &str| {
+        std::env::var_os(variable)
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(otherwise), PathBuf::from)
+    };
+    let stories = from_env("MRPO_SHARED", "shared").join("models/stories260k");
+    let smollm2 = from_env("MRPO_SMOLLM2_GGUF", "models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let models = [("stories260k", stories, WeightsFormat::Huggingface), ("SmolLM2", smollm2, WeightsFormat::Gguf)];
+    for (name, weights, format) in models {
+        if weights.exists() {
+            compare(&Case::new(name, &ModelLocation { format, weights, adapters: Vec::new() }));
+        } else {
+            eprintln!("skipped: {} is not here", weights.display());
+        }
+    }
+}
+
+fn compare(Case { name, codec, tokenizer }: &Case) {
+    let byte_level = tokenizer.token_to_id("▁").is_none();
+    for text in TEXTS {
+        let n = text.chars().count();
+        for span in (0..n).flat_map(|start| (start + 1..=n).map(move |end| start..end)) {
+            let (found, ids) = touched(codec, text, span.clone());
+            let of_text = &ids[..ids.len() - 1];
+            let names: Vec<String> = of_text.iter().map(|id| tokenizer.id_to_token(*id).unwrap()).collect();
+            let expected = expected(&names, byte_level, text, &span);
+            assert_eq!(found, expected, "{name}: {span:?} of {text:?} in {names:?}");
         }
     }
 }
