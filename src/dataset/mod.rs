@@ -24,6 +24,8 @@ mod trl_standard_implicit;
 mod words;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod properties;
 
 pub use check::check;

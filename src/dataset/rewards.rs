@@ -55,7 +55,7 @@ impl RewardFields {
         let [chosen_name, rejected_name] = self.names;
         if chosen.len() != rejected.len() {
             let message = format!(
-                "{} rewards, but `{chosen_name}` has {}: give both completions the same rewards",
+                "length {}, but `{chosen_name}` has length {}: give both completions the same rewards",
                 rejected.len(),
                 chosen.len()
             );
@@ -65,7 +65,7 @@ impl RewardFields {
         let first = length.get_or_insert(Length { n: chosen.len(), line: notes.line() });
         if first.n != chosen.len() {
             let message = format!(
-                "{} rewards, but line {} has {}: give every line the same rewards",
+                "length {}, but line {} has length {}: give every line the same rewards",
                 chosen.len(),
                 first.line,
                 first.n
@@ -88,7 +88,7 @@ impl RewardFields {
             }
         };
         if !(1..=MAX_REWARDS).contains(&list.len()) {
-            let message = format!("{} rewards: give 1 to {MAX_REWARDS}", list.len());
+            let message = format!("length {}: give 1 to {MAX_REWARDS} rewards", list.len());
             notes.problem(pointer, "out_of_range", message);
             return None;
         }
@@ -158,14 +158,16 @@ mod tests {
         assert_eq!(
             found(json!([]), json!(vec![0; 65])),
             [
-                "/margin_rewards_chosen out_of_range: 0 rewards: give 1 to 64",
-                "/margin_rewards_rejected out_of_range: 65 rewards: give 1 to 64",
+                "/margin_rewards_chosen out_of_range: length 0: give 1 to 64 rewards",
+                "/margin_rewards_rejected out_of_range: length 65: give 1 to 64 rewards",
             ]
         );
         assert_eq!(
             found(json!([1, 2]), json!([1])),
-            ["/margin_rewards_rejected inconsistent_length: 1 rewards, but `margin_rewards_chosen` has 2: give both \
-              completions the same rewards"]
+            [
+                "/margin_rewards_rejected inconsistent_length: length 1, but `margin_rewards_chosen` has length 2: give both \
+              completions the same rewards"
+            ]
         );
     }
 
@@ -177,7 +179,7 @@ mod tests {
         assert_eq!(
             parse(&MARGIN, &row(1), &mut length).expect_err("problems"),
             [
-                "/margin_rewards_chosen inconsistent_length: 1 rewards, but line 3 has 2: give every line the same rewards"
+                "/margin_rewards_chosen inconsistent_length: length 1, but line 3 has length 2: give every line the same rewards"
             ]
         );
         let mut length = None;

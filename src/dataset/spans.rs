@@ -43,7 +43,7 @@ fn list(value: &Value, name: &str, n_chars: Option<usize>, notes: &mut Notes) ->
     for value in list {
         let pointer = format!("/{name}/{}", spans.len());
         let Some([start, end]) = two_numbers(value) else {
-            notes.wrong_type(value, &pointer, "[start, end], two whole numbers from 0 on");
+            notes.problem(pointer, "wrong_type", "a span is [start, end], two whole numbers from 0 on");
             return None;
         };
         if let Some((code, message)) = mistake(start, end, n_chars, spans.last()) {
@@ -69,7 +69,8 @@ fn mistake(
     before: Option<&Range<usize>>,
 ) -> Option<(&'static str, String)> {
     if start >= end {
-        let message = format!("the span [{start}, {end}] is empty: its end is the character after its last");
+        let message =
+            format!("the span [{start}, {end}] is empty: start comes before end, one past the last character");
         return Some(("out_of_range", message));
     }
     if let Some(n) = n_chars.filter(|n| end > *n) {
