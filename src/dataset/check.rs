@@ -5,6 +5,7 @@ use std::io::{self, BufRead};
 use super::{
     PairReader,
     duplicates::{Duplicates, MAX_REMEMBERED},
+    field_counts::FieldCounts,
 };
 use crate::domain::{DatasetFormat, DatasetReport, Problem};
 
@@ -13,6 +14,7 @@ use crate::domain::{DatasetFormat, DatasetReport, Problem};
 pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<DatasetReport> {
     let mut pairs = PairReader::new(reader, format);
     let mut report = DatasetReport::default();
+    let mut fields = FieldCounts::default();
     let mut duplicates = Duplicates::new(MAX_REMEMBERED);
     while let Some(row) = pairs.read()? {
         for warning in row.warnings {
@@ -21,6 +23,7 @@ pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<
         match row.pair {
             Ok(pair) => {
                 report.n_pairs += 1;
+                fields.count(&pair);
                 if let Some(first) = duplicates.first_line(&pair) {
                     report.warnings.push(note(
                         Some(row.line),
@@ -36,6 +39,7 @@ pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<
         report.problems.push(note(None, "empty_file", "the file is empty: give at least one pair".to_owned()));
     }
     report.format = pairs.format();
+    report.fields = fields.that_occur();
     Ok(report)
 }
 
@@ -46,6 +50,7 @@ fn note(line: Option<u64>, code: &str, message: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ExtraField, FieldSummary};
 
     #[test]
     fn every_problem_and_warning_stands_in_the_report() {
@@ -59,6 +64,31 @@ mod tests {
             report.warnings.first.iter().map(|p| (p.line, p.message.as_str())).collect::<Vec<_>>(),
             [(Some(3), "the same pair as line 1")]
         );
+    }
+
+    #[test]
+    fn the_extra_fields_that_occur_are_counted() {
+        let line = |extra: &str| format!(r#"{{"prompt":"p","chosen":"c","rejected":"r"{extra}}}"#);
+        let lines = [
+            line(r#","margin_rewards_chosen":[1,2],"margin_rewards_rejected":[0,0],"dimension":"safe""#),
+            line(r#","dimension":"kind""#),
+            line(r#","dimension":" ""#),
+            line(r#","edited_response":"x","dimension":"safe""#),
+            line(r#","chosen_spans":[[0,1]],"dimension":"safe""#),
+        ];
+        let report = check(lines.join("\n").as_bytes(), None).expect("readable");
+        assert_eq!((report.n_pairs, report.problems.n_total), (4, 1));
+        let summary = |n_pairs, first_line_without| FieldSummary { n_pairs, first_line_without, ..Default::default() };
+        let values = [("kind".to_owned(), 1), ("safe".to_owned(), 3)].into();
+        let expected = [
+            (ExtraField::MarginRewards, FieldSummary { n_values: Some(2), ..summary(1, Some(2)) }),
+            (ExtraField::Dimension, FieldSummary { values, ..summary(4, None) }),
+            (ExtraField::TokenSpans, summary(2, Some(1))),
+        ];
+        assert_eq!(report.fields, expected.into());
+        assert_eq!(report.lacks(ExtraField::Dimension), None);
+        let said = report.lacks(ExtraField::TokenSpans).expect("lacking");
+        assert_eq!(said, "token_spans stands on 2 of 4 pairs; the first line without it is 1");
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Duplicates {
         Self { seen: HashMap::new(), max_remembered }
     }
 
-    /// The line where the same prompt and completions stood first, if they did.
+    /// The line where the same prompt, completions and extra fields stood first, if they did.
     pub(super) fn first_line(&mut self, pair: &PreferencePair) -> Option<u64> {
         let is_full = self.seen.len() >= self.max_remembered;
         match self.seen.entry(fingerprint(pair)) {
@@ -42,10 +42,12 @@ impl Duplicates {
 /// Every text goes in after its length, so that no two pairs give the same bytes.
 fn fingerprint(pair: &PreferencePair) -> Fingerprint {
     let mut hash = Sha256::new();
+    let extra = serde_json::to_string(&pair.extra).expect("texts and finite numbers");
     let mut add = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
+    add(&extra);
     add(&pair.chosen);
     add(&pair.rejected);
     match &pair.prompt {
@@ -64,9 +66,16 @@ fn fingerprint(pair: &PreferencePair) -> Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::ExtraFields;
 
     fn pair(line: u64, prompt: &str) -> PreferencePair {
-        PreferencePair { line, prompt: Prompt::Text(prompt.into()), chosen: "c".into(), rejected: "r".into() }
+        PreferencePair {
+            line,
+            prompt: Prompt::Text(prompt.into()),
+            chosen: "c".into(),
+            rejected: "r".into(),
+            extra: ExtraFields::default(),
+        }
     }
 
     #[test]
@@ -75,5 +84,18 @@ mod tests {
         let found = [pair(1, "a"), pair(2, "b"), pair(3, "a"), pair(4, "c"), pair(5, "c"), pair(6, "b")]
             .map(|p| duplicates.first_line(&p));
         assert_eq!(found, [None, None, Some(1), None, None, Some(2)]);
+    }
+
+    #[test]
+    fn pairs_whose_extra_fields_differ_are_two() {
+        let mut duplicates = Duplicates::new(10);
+        let about = |line, dimension: &str| {
+            let mut pair = pair(line, "a");
+            pair.extra.dimension = Some(dimension.into());
+            pair
+        };
+        let found =
+            [pair(1, "a"), about(2, "safe"), about(3, "kind"), about(4, "safe")].map(|p| duplicates.first_line(&p));
+        assert_eq!(found, [None, None, None, Some(2)]);
     }
 }

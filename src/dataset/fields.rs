@@ -17,6 +17,11 @@ impl Notes {
         Self { line, problems: Vec::new(), warnings: Vec::new() }
     }
 
+    /// The line, counted from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
     /// Something wrong at `pointer`; an empty pointer is the whole line.
     pub(super) fn problem(&mut self, pointer: impl Into<String>, code: &str, message: impl Into<String>) {
         let problem = self.note(pointer, code, message);

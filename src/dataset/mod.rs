@@ -6,21 +6,31 @@
 mod anthropic_hh;
 mod check;
 mod duplicates;
+mod edits;
+mod extra;
+mod field_counts;
 mod fields;
 mod format;
 mod lines;
 mod messages;
 mod openai_preference;
 mod reader;
+mod rewards;
+mod spans;
 mod trl_conversational;
 mod trl_conversational_implicit;
 mod trl_standard;
 mod trl_standard_implicit;
+mod words;
 
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod properties;
 
 pub use check::check;
+pub use edits::spans_of_edit;
+pub use extra::ExtraFields;
 pub use reader::{DatasetError, PairReader, Row, read_pairs};
 
 /// What two completions answer.
@@ -47,7 +57,7 @@ impl Message {
 }
 
 /// A prompt and two completions, of which people like one better. Each completion is the text of one assistant turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PreferencePair {
     /// Its line in the file, counted from 1.
     pub line: u64,
@@ -57,9 +67,11 @@ pub struct PreferencePair {
     pub chosen: String,
     /// The worse completion.
     pub rejected: String,
+    /// What else its line says.
+    pub extra: ExtraFields,
 }
 
-/// What a format finds in one line: a pair without its line number.
+/// What a format finds in one line: the pair itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Example {
     prompt: Prompt,

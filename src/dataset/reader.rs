@@ -9,7 +9,8 @@ use fs_err as fs;
 use serde_json::Value;
 
 use super::{
-    PreferencePair,
+    Example, PreferencePair,
+    extra::{self, ListLengths},
     fields::{Notes, format_name, kind},
     format,
     lines::{Lines, MAX_LINE_BYTES},
@@ -20,7 +21,7 @@ use crate::domain::{DatasetFormat, Problem};
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
 /// What reading one line gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// The line, counted from 1.
     pub line: u64,
@@ -35,22 +36,30 @@ pub struct Row {
 #[derive(Debug)]
 pub struct PairReader<R> {
     lines: Lines<R>,
-    format: Option<DatasetFormat>,
+    same: Same,
     /// Blank lines passed, while it is not known whether anything follows: the first, and how many.
     blank: Option<(u64, u64)>,
     /// A row read while its blank lines were not yet reported.
     waiting: Option<Row>,
 }
 
+/// What is the same on every line, as far as it is known.
+#[derive(Debug)]
+struct Same {
+    format: Option<DatasetFormat>,
+    lengths: ListLengths,
+}
+
 impl<R: BufRead> PairReader<R> {
     /// Reads `reader`, in `format` or in that of the first line that fits one.
     pub fn new(reader: R, format: Option<DatasetFormat>) -> Self {
-        Self { lines: Lines::new(reader), format, blank: None, waiting: None }
+        let same = Same { format, lengths: ListLengths::default() };
+        Self { lines: Lines::new(reader), same, blank: None, waiting: None }
     }
 
     /// The format, once it is known.
     pub fn format(&self) -> Option<DatasetFormat> {
-        self.format
+        self.same.format
     }
 
     /// The next row, or `None` at the end.
@@ -69,7 +78,7 @@ impl<R: BufRead> PairReader<R> {
                 continue;
             }
             let mut notes = Notes::new(line.number);
-            let pair = parse_line(line.content, line.number, &mut self.format, &mut notes);
+            let pair = parse_line(line.content, line.number, &mut self.same, &mut notes);
             let pair = pair.filter(|_| notes.problems.is_empty()).ok_or(notes.problems);
             self.waiting = Some(Row { line: line.number, pair, warnings: notes.warnings });
         }
@@ -87,12 +96,7 @@ impl<R: BufRead> PairReader<R> {
 }
 
 /// Reads one line; where there is no pair, `notes` has a problem.
-fn parse_line(
-    content: Option<&[u8]>,
-    line: u64,
-    known_format: &mut Option<DatasetFormat>,
-    notes: &mut Notes,
-) -> Option<PreferencePair> {
+fn parse_line(content: Option<&[u8]>, line: u64, same: &mut Same, notes: &mut Notes) -> Option<PreferencePair> {
     let value = parse_json(content, notes)?;
     let Value::Object(row) = &value else {
         let mut message = format!("expected an object, found {}", kind(&value));
@@ -103,11 +107,11 @@ fn parse_line(
         return None;
     };
     let looks_like = format::detect(row);
-    let Some(format) = known_format.or(looks_like) else {
+    let Some(format) = same.format.or(looks_like) else {
         notes.problem("", "unknown_format", format!("the fields fit no format we read: {}", format::SHAPES));
         return None;
     };
-    *known_format = Some(format);
+    same.format = Some(format);
     let example = format::parse(format, row, notes);
     if let Some(other) = looks_like.filter(|other| format::is_another_family(format, *other))
         && !notes.problems.is_empty()
@@ -116,17 +120,11 @@ fn parse_line(
         let (here, file) = (format_name(other), format_name(format));
         let message = format!("the line looks like {here}, but the file is read as {file}: one file is in one format");
         notes.problem("", "mixed_formats", message);
+        return None;
     }
-    let example = example?;
-    if notes.problems.is_empty() {
-        return Some(PreferencePair {
-            line,
-            prompt: example.prompt,
-            chosen: example.chosen,
-            rejected: example.rejected,
-        });
-    }
-    None
+    let extra = extra::parse(row, format, example.as_ref(), &mut same.lengths, notes);
+    let Example { prompt, chosen, rejected } = example?;
+    notes.problems.is_empty().then_some(PreferencePair { line, prompt, chosen, rejected, extra })
 }
 
 fn parse_json(content: Option<&[u8]>, notes: &mut Notes) -> Option<Value> {
@@ -265,6 +263,27 @@ mod tests {
         let text = format!("oops\n{GOOD}\n{implicit}\n{messages}\n");
         assert_eq!(codes(&text), ["invalid_json", "", "missing_field", "mixed_formats"]);
         assert_eq!(codes(&format!("{messages}\n{GOOD}")), ["", "mixed_formats"]);
+    }
+
+    #[test]
+    fn every_line_has_as_many_rewards_as_the_first() {
+        let line = |chosen: &str, rejected: &str| {
+            GOOD.replace('}', &format!(r#","aux_rewards_chosen":{chosen},"aux_rewards_rejected":{rejected}}}"#))
+        };
+        let lines =
+            [line("[1]", "[1,2]"), line("[1,2]", "[3,4]"), GOOD.to_owned(), line("1", "2"), line("[0,0]", "[0,0]")];
+        assert_eq!(codes(&lines.join("\n")), ["inconsistent_length", "", "", "inconsistent_length", ""]);
+        // A number that is too large for f64, and what Python writes for one that is none.
+        assert_eq!(codes(&line("1e999", "1")), ["invalid_json"]);
+        assert_eq!(codes(&line("NaN", "1")), ["invalid_json"]);
+    }
+
+    #[test]
+    fn a_line_of_another_format_is_told_of_nothing_else() {
+        let openai = r#"{"input":{},"preferred_output":[],"dimension":3}"#;
+        let mut reader = PairReader::new(openai.as_bytes(), Some(DatasetFormat::TrlStandard));
+        let problems = reader.read().expect("readable").expect("a row").pair.expect_err("problems");
+        assert_eq!(problems.iter().map(|p| p.code.as_str()).collect::<Vec<_>>(), ["mixed_formats"]);
     }
 
     #[test]

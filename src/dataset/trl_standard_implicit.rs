@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Example, Prompt, fields::Notes, format};
+use super::{Example, Prompt, fields::Notes, format, words::is_of_a_word};
 
 pub(super) fn parse(row: &Map<String, Value>, notes: &mut Notes) -> Option<Example> {
     let [chosen, rejected] = ["chosen", "rejected"].map(|name| notes.text_field(row, name));
@@ -43,12 +43,6 @@ fn prompt_end(chosen: &str, rejected: &str) -> usize {
         end -= before(end).map_or(0, char::len_utf8);
     }
     if before(end) == Some(' ') { end - 1 } else { end }
-}
-
-/// Whether a character makes up words with its neighbours. Scripts that write without spaces can be cut anywhere.
-fn is_of_a_word(c: char) -> bool {
-    const FIRST_OF_EAST_ASIAN_SCRIPTS: char = '\u{2E80}';
-    c.is_alphanumeric() && c < FIRST_OF_EAST_ASIAN_SCRIPTS
 }
 
 #[cfg(test)]

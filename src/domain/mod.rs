@@ -1,6 +1,7 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
 mod event;
+mod extra_field;
 mod failure;
 mod file;
 mod hyperparameters;
@@ -16,6 +17,7 @@ mod run_spec;
 mod sides;
 
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
+pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
 pub use hyperparameters::{

@@ -24,7 +24,7 @@ impl Prepared {
     /// The names of what a reference is asked, in its own rendering: a row per completion.
     pub(super) fn row_digests(&self, codec: &Codec) -> Result<Vec<String>, TextError> {
         let prompt = codec.render_prompt(&self.pair.prompt)?;
-        let row = |completion| row_digest(&prompt, completion, self.n_chars_kept);
+        let row = |completion| row_digest(&prompt, completion, self.n_chars_kept, None);
         Ok(vec![row(&self.pair.chosen), row(&self.pair.rejected)])
     }
 

@@ -1,38 +1,22 @@
 //! One model's way from text to tokens and back: its tokenizer, its special tokens, its chat template.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use tokenizers::Tokenizer;
 
 use super::{
+    encoded_pair::EncodedPair,
     error::TextError,
     gguf, huggingface,
+    in_spans::in_spans,
     parts::{Parts, SpecialToken},
     render, save,
     template::ChatTemplate,
 };
 use crate::{
     dataset::{PreferencePair, Prompt},
-    domain::{ModelLocation, WeightsFormat},
+    domain::{ModelLocation, Sides, WeightsFormat},
 };
-
-/// One preference pair in one model's tokens. Both sides share the prompt's ids: prompt and completions are tokenised apart,
-/// so that no token straddles the seam.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedPair {
-    /// The prompt's tokens.
-    pub prompt: Vec<u32>,
-    /// Where each of them begins in the rendered prompt, in characters; never falling.
-    pub prompt_starts: Vec<usize>,
-    /// Length of the rendered prompt, in characters.
-    pub prompt_n_chars: usize,
-    /// Whether the first prompt token begins the sequence (BOS): a cut from the left leaves it in place.
-    pub starts_with_bos: bool,
-    /// The preferred completion's tokens, the one that ends the turn included.
-    pub chosen: Vec<u32>,
-    /// The other completion's tokens, the one that ends the turn included.
-    pub rejected: Vec<u32>,
-}
 
 /// A model's tokenizer, special tokens and chat template.
 #[derive(Debug)]
@@ -142,9 +126,16 @@ impl Codec {
         Ok(ids)
     }
 
-    /// A pair's prompt and both its completions.
+    /// A pair's prompt and its completions, and which of their tokens its spans touch.
     pub fn encode_pair(&self, pair: &PreferencePair) -> Result<EncodedPair, TextError> {
         let prompt = self.prompt_tokens(&pair.prompt)?;
+        let reference_response = pair.extra.reference_response.as_deref();
+        let in_spans = pair.extra.spans.as_ref().map(|spans| -> Result<_, TextError> {
+            Ok(Sides {
+                chosen: self.in_spans(&pair.chosen, &spans.chosen)?,
+                rejected: self.in_spans(&pair.rejected, &spans.rejected)?,
+            })
+        });
         Ok(EncodedPair {
             prompt: prompt.ids,
             prompt_starts: prompt.starts,
@@ -152,6 +143,8 @@ impl Codec {
             starts_with_bos: prompt.starts_with_bos,
             chosen: self.encode_completion(&pair.chosen)?,
             rejected: self.encode_completion(&pair.rejected)?,
+            reference_response: reference_response.map(|text| self.encode_completion(text)).transpose()?,
+            in_spans: in_spans.transpose()?,
         })
     }
 
@@ -176,6 +169,13 @@ impl Codec {
                 directory,
             ),
         }
+    }
+
+    /// Which tokens of a completion, the one that ends it included, its spans touch.
+    fn in_spans(&self, completion: &str, spans: &[Range<usize>]) -> Result<Vec<bool>, TextError> {
+        let encoding =
+            self.of_text.encode_char_offsets(completion, false).map_err(|e| TextError::Tokenizer(e.to_string()))?;
+        Ok(in_spans(encoding.get_offsets(), completion.chars().count(), spans))
     }
 
     fn prompt_tokens(&self, prompt: &Prompt) -> Result<PromptTokens, TextError> {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::codec::EncodedPair;
+use super::encoded_pair::EncodedPair;
 use crate::domain::Truncation;
 
 /// A pair after the truncation policy.
@@ -32,9 +32,9 @@ pub enum Fit {
 /// Why a pair does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong {
-    /// Tokens of the prompt and the longer completion.
+    /// Tokens of the prompt and the longest completion.
     pub n_tokens: usize,
-    /// Tokens of the longer completion.
+    /// Tokens of the longest completion.
     pub n_completion_tokens: usize,
     /// Tokens allowed.
     pub max_length: usize,
@@ -45,16 +45,16 @@ impl fmt::Display for TooLong {
         let Self { n_tokens, n_completion_tokens, max_length } = self;
         write!(
             f,
-            "{n_tokens} tokens ({n_completion_tokens} of them in the longer completion) are more than max_length {max_length}"
+            "{n_tokens} tokens ({n_completion_tokens} of them in the longest completion) are more than max_length {max_length}"
         )
     }
 }
 
-/// Applies the policy to one pair: prompt and longer completion together have at most `max_length` tokens afterwards, and at
+/// Applies the policy to one pair: prompt and longest completion (the response of the reference
+/// included, where there is one) together have at most `max_length` tokens afterwards, and at
 /// least one token of the prompt's text stays.
 pub fn fit(pair: EncodedPair, max_length: usize, truncation: Truncation) -> Fit {
-    let n_completion_tokens = pair.chosen.len().max(pair.rejected.len());
-    let n_tokens = pair.prompt.len() + n_completion_tokens;
+    let (n_completion_tokens, n_tokens) = (pair.n_longest_completion(), pair.n_longest());
     if n_tokens <= max_length {
         return Fit::Whole(pair);
     }
@@ -114,7 +114,7 @@ pub struct FitReport {
     pub n_refused: usize,
     /// The first lines that were left out or refused.
     pub first_lines: Vec<u64>,
-    /// Tokens of the longest pair as it came, prompt and longer completion.
+    /// Tokens of the longest pair as it came, prompt and longest completion.
     pub n_longest_tokens: usize,
 }
 
@@ -125,13 +125,12 @@ impl FitReport {
     /// Counts one pair, which stands in line `line` of its file.
     pub fn record(&mut self, line: u64, fit: &Fit) {
         self.n_pairs += 1;
-        let length = |pair: &EncodedPair| pair.prompt.len() + pair.chosen.len().max(pair.rejected.len());
         let n_tokens = match fit {
-            Fit::Whole(pair) => length(pair),
+            Fit::Whole(pair) => pair.n_longest(),
             Fit::PromptCut { pair, n_tokens_removed, .. } => {
                 self.n_prompts_cut += 1;
                 self.n_tokens_removed += n_tokens_removed;
-                length(pair) + n_tokens_removed
+                pair.n_longest() + n_tokens_removed
             }
             Fit::Dropped(why) => {
                 self.n_dropped += 1;
@@ -191,6 +190,8 @@ mod tests {
             starts_with_bos,
             chosen: vec![7, 8, 2],
             rejected: vec![9, 2],
+            reference_response: None,
+            in_spans: None,
         }
     }
 
@@ -199,6 +200,18 @@ mod tests {
         assert_eq!(fit(pair(5, false), 8, Truncation::Error), Fit::Whole(pair(5, false)));
         assert!(matches!(fit(pair(6, false), 8, Truncation::Error), Fit::Refused(_)));
         assert!(matches!(fit(pair(6, false), 8, Truncation::Drop), Fit::Dropped(_)));
+    }
+
+    #[test]
+    fn the_longest_of_three_completions_counts() {
+        let with_response = |n| EncodedPair { reference_response: Some(vec![7; n]), ..pair(5, false) };
+        assert_eq!(fit(with_response(3), 8, Truncation::Error), Fit::Whole(with_response(3)));
+        let why = TooLong { n_tokens: 9, n_completion_tokens: 4, max_length: 8 };
+        assert_eq!(fit(with_response(4), 8, Truncation::Error), Fit::Refused(why));
+        let Fit::PromptCut { pair: cut, .. } = fit(with_response(4), 8, Truncation::TruncatePromptLeft) else {
+            panic!("cut");
+        };
+        assert_eq!((cut.prompt.len(), cut.reference_response), (4, Some(vec![7; 4])));
     }
 
     #[test]

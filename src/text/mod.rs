@@ -3,10 +3,12 @@
 //! Every model has its own [`Codec`]: token ids of one model mean nothing to another, so what passes between models is text.
 
 mod codec;
+mod encoded_pair;
 mod error;
 mod fit;
 mod gguf;
 mod huggingface;
+mod in_spans;
 #[cfg(test)]
 mod parity;
 mod parts;
@@ -16,7 +18,8 @@ mod row_digest;
 mod save;
 mod template;
 
-pub use codec::{Codec, EncodedPair};
+pub use codec::Codec;
+pub use encoded_pair::EncodedPair;
 pub use error::TextError;
 pub use fit::{Fit, FitReport, TooLong, cut_prompt_to_chars, fit};
-pub use row_digest::row_digest;
+pub use row_digest::{TokenWeighting, row_digest};

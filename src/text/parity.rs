@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Codec;
 use crate::{
-    dataset::{Message, PreferencePair, Prompt},
+    dataset::{ExtraFields, Message, PreferencePair, Prompt},
     domain::{ModelLocation, WeightsFormat},
 };
 
@@ -72,6 +72,7 @@ fn compare(weights: PathBuf, format: WeightsFormat, model: &str, dataset: &str) 
             prompt: prompt(pair),
             chosen: text(pair, "chosen"),
             rejected: text(pair, "rejected"),
+            extra: ExtraFields::default(),
         };
         let encoded = codec.encode_pair(&pair).unwrap();
         for (side, ids) in [("chosen", &encoded.chosen), ("rejected", &encoded.rejected)] {

@@ -9,4 +9,5 @@ mod sampling;
 mod stops;
 mod text;
 mod tiny;
+mod token_spans;
 mod world;

@@ -4,7 +4,7 @@
 
 use candle_core::quantized::gguf_file::Value;
 use mrpo::{
-    dataset::{Message, PreferencePair, Prompt},
+    dataset::{ExtraFields, Message, PreferencePair, Prompt},
     domain::{ModelLocation, Truncation, WeightsFormat},
     text::{Codec, Fit, TextError, cut_prompt_to_chars, fit},
 };
@@ -52,7 +52,13 @@ fn question(content: &str) -> Prompt {
 }
 
 fn pair(prompt: &str) -> PreferencePair {
-    PreferencePair { line: 1, prompt: Prompt::Text(prompt.into()), chosen: "hello".into(), rejected: "no".into() }
+    PreferencePair {
+        line: 1,
+        prompt: Prompt::Text(prompt.into()),
+        chosen: "hello".into(),
+        rejected: "no".into(),
+        extra: ExtraFields::default(),
+    }
 }
 
 fn count(ids: &[u32], id: u32) -> usize {

@@ -173,11 +173,11 @@ impl Run {
     }
 
     /// Every score as (reference, chosen, rejected).
-    pub(crate) fn scores(&self) -> Vec<[String; 3]> {
+    pub(crate) fn scores(&self) -> Vec<[String; 2]> {
         let text = std::fs::read_to_string(self.dir.scores_out()).unwrap_or_default();
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let lines = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.map(|line| ["reference", "chosen_row", "rejected_row"].map(|key| line[key].to_string())).collect()
+        lines.map(|line| ["reference", "row"].map(|key| line[key].to_string())).collect()
     }
 
     /// What came of it; `extra` names the steps of checkpoints that only a stop has brought.
