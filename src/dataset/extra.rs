@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Example, fields::Notes, messages, rewards, spans};
-use crate::domain::{DatasetFormat, Sides};
+use crate::domain::{DatasetFormat, ExtraField, Sides};
 
 /// The extra fields of one pair.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -25,6 +25,19 @@ pub struct ExtraFields {
     pub spans: Option<Sides<Vec<Range<usize>>>>,
     /// The rejected completion after somebody's minimal edits (arXiv 2406.02756); never together with `spans`.
     pub edited_response: Option<String>,
+}
+
+impl ExtraFields {
+    /// Whether the row has this.
+    pub fn has(&self, field: ExtraField) -> bool {
+        match field {
+            ExtraField::MarginRewards => self.margin_rewards.is_some(),
+            ExtraField::AuxRewards => self.aux_rewards.is_some(),
+            ExtraField::Dimension => self.dimension.is_some(),
+            ExtraField::ReferenceResponse => self.reference_response.is_some(),
+            ExtraField::TokenSpans => self.spans.is_some() || self.edited_response.is_some(),
+        }
+    }
 }
 
 /// How many rewards each line of the file has, once a line has some.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::PreferencePair;
-use crate::domain::{ExtraField, FieldSummary, Sides};
+use crate::domain::{ExtraField, FieldSummary};
 
 /// The counts so far, of every field: one may occur first on the last line.
 #[derive(Debug, Default)]
@@ -14,20 +14,17 @@ impl FieldCounts {
     pub(super) fn count(&mut self, pair: &PreferencePair) {
         let extra = &pair.extra;
         for (summary, field) in self.0.iter_mut().zip(ExtraField::ALL) {
-            let n_rewards = |rewards: &Option<Sides<Vec<f64>>>| rewards.as_ref().map(|r| r.chosen.len());
-            let (stands, n_values) = match field {
-                ExtraField::MarginRewards => (extra.margin_rewards.is_some(), n_rewards(&extra.margin_rewards)),
-                ExtraField::AuxRewards => (extra.aux_rewards.is_some(), n_rewards(&extra.aux_rewards)),
-                ExtraField::Dimension => (extra.dimension.is_some(), None),
-                ExtraField::ReferenceResponse => (extra.reference_response.is_some(), None),
-                ExtraField::TokenSpans => (extra.spans.is_some() || extra.edited_response.is_some(), None),
-            };
-            if !stands {
+            if !extra.has(field) {
                 summary.first_line_without.get_or_insert(pair.line);
                 continue;
             }
+            let rewards = match field {
+                ExtraField::MarginRewards => extra.margin_rewards.as_ref(),
+                ExtraField::AuxRewards => extra.aux_rewards.as_ref(),
+                ExtraField::Dimension | ExtraField::ReferenceResponse | ExtraField::TokenSpans => None,
+            };
             summary.n_pairs += 1;
-            summary.n_values = n_values.map(|n| n as u64);
+            summary.n_values = rewards.map(|rewards| rewards.chosen.len() as u64);
             if let (ExtraField::Dimension, Some(value)) = (field, &extra.dimension) {
                 summary.count_value(value);
             }

@@ -34,7 +34,7 @@ pub use extra::ExtraFields;
 pub use reader::{DatasetError, PairReader, Row, read_pairs};
 
 /// What two completions answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Prompt {
     /// A text; where a chat template renders it, it becomes one user message.
     Text(String),
@@ -43,7 +43,7 @@ pub enum Prompt {
 }
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
     /// One of [`Message::ROLES`].
     pub role: String,

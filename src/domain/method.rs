@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Auto, HyperparametersRequest, ModelId, ObjectiveSpec, Problems, Reference, ReferenceListId};
+use super::{Auto, ExtraField, HyperparametersRequest, ModelId, ObjectiveSpec, Problems, Reference, ReferenceListId};
 
 /// A method this server trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -144,15 +144,15 @@ impl Method {
         }
     }
 
-    /// The extra field that every row of the files needs, by its name in a file's report.
-    pub fn row_field(&self) -> Option<&'static str> {
+    /// What every row of the files needs beyond its pair.
+    pub fn row_field(&self) -> Option<ExtraField> {
         match self {
             Self::Dpo | Self::Mrpo | Self::MultiDpo => None,
-            Self::Modpo(_) => Some("margin_rewards"),
-            Self::Spo(_) => Some("dimension"),
-            Self::Hpo(_) => Some("aux_rewards"),
-            Self::Selm(_) => Some("reference_response"),
-            Self::TokenLevel(_) => Some("token_spans"),
+            Self::Modpo(_) => Some(ExtraField::MarginRewards),
+            Self::Spo(_) => Some(ExtraField::Dimension),
+            Self::Hpo(_) => Some(ExtraField::AuxRewards),
+            Self::Selm(_) => Some(ExtraField::ReferenceResponse),
+            Self::TokenLevel(_) => Some(ExtraField::TokenSpans),
         }
     }
 

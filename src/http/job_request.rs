@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::error::ApiError;
 use crate::{
     domain::{
-        FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId, ModelStatus, Problems, Reference,
-        ReferencesRequest,
+        DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
+        ModelStatus, Problems, Reference, ReferencesRequest,
     },
     store::{Store, StoreError},
 };
@@ -41,9 +41,9 @@ pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpe
             check_model(store, model, &format!("{section}/earlier/{i}"), &mut problems).await?;
         }
     }
-    check_file(store, &request.training_file, "/training_file", &mut problems).await?;
+    check_file(store, &request.training_file, &spec.method, "/training_file", &mut problems).await?;
     if let Some(file) = request.validation_file.as_ref().filter(|f| **f != request.training_file) {
-        check_file(store, file, "/validation_file", &mut problems).await?;
+        check_file(store, file, &spec.method, "/validation_file", &mut problems).await?;
     }
     if problems.is_empty() { Ok(spec) } else { Err(ApiError::invalid(problems)) }
 }
@@ -83,7 +83,13 @@ async fn check_model(store: &Store, id: &ModelId, pointer: &str, problems: &mut 
     Ok(())
 }
 
-async fn check_file(store: &Store, id: &FileId, pointer: &str, problems: &mut Problems) -> Result<(), ApiError> {
+async fn check_file(
+    store: &Store,
+    id: &FileId,
+    method: &Method,
+    pointer: &str,
+    problems: &mut Problems,
+) -> Result<(), ApiError> {
     let file = match store.file(id).await {
         Ok(file) => file,
         Err(StoreError::NotFound { .. }) => {
@@ -99,6 +105,10 @@ async fn check_file(store: &Store, id: &FileId, pointer: &str, problems: &mut Pr
     if file.purpose != FilePurpose::FineTune {
         problems.at(pointer, "wrong_purpose", format!("the file '{id}' was not uploaded with the purpose 'fine-tune'"));
     }
+    // A file that is still being checked is looked at by the run.
+    if let (FileStatus::Processed, Some(report)) = (file.status, &file.report) {
+        check_fields(report, method, pointer, problems);
+    }
     if file.status == FileStatus::Error {
         let found = file.report.unwrap_or_default().problems;
         let message = format!(
@@ -110,6 +120,31 @@ async fn check_file(store: &Store, id: &FileId, pointer: &str, problems: &mut Pr
         found.first.into_iter().for_each(|problem| problems.push(problem));
     }
     Ok(())
+}
+
+/// Whether every row of a file has what the method needs.
+fn check_fields(report: &DatasetReport, method: &Method, pointer: &str, problems: &mut Problems) {
+    let Some(field) = method.row_field() else { return };
+    let kind = method.kind().as_str();
+    if let Some(lacks) = report.lacks(field) {
+        problems.at(pointer, "missing_row_field", format!("{kind} needs {field} on every line: {lacks}"));
+        return;
+    }
+    let Some(summary) = report.fields.get(&field) else { return };
+    if let (Some(expected), Some(found)) = (method.n_row_values(), summary.n_values)
+        && expected as u64 != found
+    {
+        let message = format!("{kind} has {expected} weights for {found} {field} per row: give one weight per reward");
+        problems.at(pointer, "inconsistent_length", message);
+    }
+    if let Method::Spo(settings) = method
+        && summary.values.len() < FieldSummary::MAX_VALUES
+        && !summary.values.contains_key(&settings.dimension)
+    {
+        let values = summary.values.keys().map(String::as_str).collect::<Vec<_>>().join("', '");
+        let message = format!("no line has the dimension '{}'; there are '{values}'", settings.dimension);
+        problems.at(pointer, "unknown_dimension", message);
+    }
 }
 
 /// A seed for a job that brings none, between 0 and 2147483647.

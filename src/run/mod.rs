@@ -1,6 +1,8 @@
 //! One run, end to end, in this process: reads a run directory's spec, does what it says, and tells it in `events.jsonl`.
 
 mod checkpoint;
+mod extras;
+mod join;
 mod journal;
 mod prepare;
 mod references;

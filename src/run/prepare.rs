@@ -2,42 +2,62 @@
 
 use std::path::Path;
 
-use super::journal::Journal;
+use super::{extras, journal::Journal};
 use crate::{
     dataset::{self, PreferencePair},
-    domain::{Failure, FailureCode, Hyperparameters, Level},
+    domain::{Failure, FailureCode, Level, Method, Sides, TrainSpec},
     score::{ScoringCompletion, ScoringRow},
-    text::{Codec, EncodedPair, Fit, FitReport, TextError, cut_prompt_to_chars, fit, row_digest},
+    text::{Codec, EncodedPair, Fit, FitReport, TextError, TokenWeighting, cut_prompt_to_chars, fit, row_digest},
 };
 
 /// A pair that will be used.
 pub(super) struct Prepared {
-    /// As it stands in the file.
+    /// As it stands in the file, with what the method takes of its extra fields.
     pub(super) pair: PreferencePair,
     /// In the policy's tokens.
     pub(super) encoded: EncodedPair,
     /// Characters kept of the rendered prompt, if it was cut.
-    pub(super) n_chars_kept: Option<usize>,
+    n_chars_kept: Option<usize>,
+    /// Weight of the tokens outside the pair's spans.
+    outside_weight: f64,
+    /// Weights of the completions' likelihood.
+    pub(super) likelihood: Sides<f64>,
 }
 
 impl Prepared {
-    /// The names of what a reference is asked, in its own rendering: a row per completion.
+    /// The names of what a reference is asked, in its own rendering: a row per completion, as [`Self::scoring_row`] has them.
     pub(super) fn row_digests(&self, codec: &Codec) -> Result<Vec<String>, TextError> {
-        let prompt = codec.render_prompt(&self.pair.prompt)?;
-        let row = |completion| row_digest(&prompt, completion, self.n_chars_kept, None);
-        Ok(vec![row(&self.pair.chosen), row(&self.pair.rejected)])
+        let PreferencePair { prompt, chosen, rejected, extra, .. } = &self.pair;
+        let prompt = codec.render_prompt(prompt)?;
+        let outside_weight = self.outside_weight;
+        let row = |completion: &str, spans: Option<&Vec<_>>| {
+            let weighting = spans.map(|spans| TokenWeighting { spans, outside_weight });
+            row_digest(&prompt, completion, self.n_chars_kept, weighting)
+        };
+        let spans = extra.spans.as_ref();
+        let mut rows = vec![row(chosen, spans.map(|s| &s.chosen)), row(rejected, spans.map(|s| &s.rejected))];
+        rows.extend(extra.reference_response.as_ref().map(|response| row(response, None)));
+        Ok(rows)
     }
 
-    /// The completions in a reference's own tokens, in the order of the digests.
+    /// The completions in a reference's own tokens: chosen, rejected, and the reference response where there is one.
     pub(super) fn scoring_row(&self, codec: &Codec) -> Result<ScoringRow, TextError> {
         let encoded = codec.encode_pair(&self.pair)?;
         let encoded = match self.n_chars_kept {
             Some(n_chars_kept) => cut_prompt_to_chars(encoded, n_chars_kept),
             None => encoded,
         };
-        let completion = |tokens| ScoringCompletion { tokens, weights: None };
-        let completions = vec![completion(encoded.chosen), completion(encoded.rejected)];
+        let weights = encoded.token_weights(self.outside_weight);
+        let (of_chosen, of_rejected) = weights.map_or((None, None), |w| (Some(w.chosen), Some(w.rejected)));
+        let completion = |tokens, weights| ScoringCompletion { tokens, weights };
+        let mut completions = vec![completion(encoded.chosen, of_chosen), completion(encoded.rejected, of_rejected)];
+        completions.extend(encoded.reference_response.map(|tokens| completion(tokens, None)));
         Ok(ScoringRow { prompt: encoded.prompt, completions })
+    }
+
+    /// The weight of each of the policy's tokens, where not all count as 1.
+    pub(super) fn token_weights(&self) -> Option<Sides<Vec<f64>>> {
+        self.encoded.token_weights(self.outside_weight)
     }
 }
 
@@ -46,32 +66,56 @@ pub(super) fn prepare(
     path: &Path,
     name: &str,
     codec: &Codec,
-    settings: &Hyperparameters,
+    spec: &TrainSpec,
     journal: &mut Journal,
 ) -> anyhow::Result<Vec<Prepared>> {
     let invalid = |message: String| Failure::new(FailureCode::InvalidDataset, message);
-    let pairs = dataset::read_pairs(path, None).map_err(|e| invalid(format!("the {name} file: {e}")))?;
+    let at_line = |line: u64, e: &dyn std::fmt::Display| invalid(format!("the {name} file, line {line}: {e}"));
+    let settings = &spec.hyperparameters;
+    let outside_weight = if let Method::TokenLevel(settings) = &spec.method { settings.outside_weight } else { 1.0 };
     let mut report = FitReport::default();
-    let mut prepared = Vec::with_capacity(pairs.len());
-    for pair in pairs {
-        let encoded =
-            codec.encode_pair(&pair).map_err(|e| invalid(format!("the {name} file, line {}: {e}", pair.line)))?;
+    let mut prepared = Vec::new();
+    let mut n_left_out = 0;
+    for pair in dataset::read_pairs(path, None).map_err(|e| invalid(format!("the {name} file: {e}")))? {
+        let line = pair.line;
+        let Some(pair) = extras::take(&spec.method, pair).map_err(|e| at_line(line, &e))? else {
+            n_left_out += 1;
+            continue;
+        };
+        let encoded = codec.encode_pair(&pair).map_err(|e| at_line(line, &e))?;
         if encoded.prompt.is_empty() {
-            return Err(invalid(format!("the {name} file, line {}: the prompt has no tokens", pair.line)).into());
+            return Err(at_line(line, &"the prompt has no tokens").into());
         }
         let fitted = fit(encoded, settings.max_length, settings.truncation);
-        report.record(pair.line, &fitted);
+        report.record(line, &fitted);
+        let likelihood = Sides::default();
         match fitted {
-            Fit::Whole(encoded) => prepared.push(Prepared { pair, encoded, n_chars_kept: None }),
+            Fit::Whole(encoded) => {
+                prepared.push(Prepared { pair, encoded, n_chars_kept: None, outside_weight, likelihood });
+            }
             Fit::PromptCut { pair: encoded, n_chars_kept, .. } => {
-                prepared.push(Prepared { pair, encoded, n_chars_kept: Some(n_chars_kept) });
+                let n_chars_kept = Some(n_chars_kept);
+                prepared.push(Prepared { pair, encoded, n_chars_kept, outside_weight, likelihood });
             }
             Fit::Dropped(_) | Fit::Refused(_) => {}
         }
     }
+    if let Method::Hpo(settings) = &spec.method {
+        let weights = extras::likelihood(settings, prepared.iter().map(|p| &p.pair));
+        prepared.iter_mut().zip(weights).for_each(|(prepared, weights)| prepared.likelihood = weights);
+    }
     let sentence = format!("{name} file: {}", report.sentence());
     if report.n_refused > 0 {
         return Err(invalid(format!("{sentence}; raise max_length or choose another truncation policy")).into());
+    }
+    if let (Method::Spo(settings), true) = (&spec.method, n_left_out > 0) {
+        let dimension = &settings.dimension;
+        if report.n_pairs == 0 {
+            let message = format!("the {name} file: no line has the dimension '{dimension}': see the file's report");
+            return Err(invalid(message).into());
+        }
+        journal
+            .message(Level::Info, format!("{name} file: {n_left_out} pairs of other dimensions than '{dimension}'"))?;
     }
     if prepared.is_empty() {
         return Err(invalid(format!("{sentence}; nothing is left to train on: raise max_length")).into());

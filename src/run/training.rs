@@ -4,19 +4,19 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::{
     checkpoint::{self, LoopState},
+    join::Joiner,
     journal::Journal,
     prepare::{Prepared, prepare},
-    references::{Score, Scores, unusable},
+    references::{Scores, unusable},
     signal,
 };
 use crate::{
     domain::{
-        EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, Sides, TrainSpec,
-        metric,
+        EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, TrainSpec, metric,
     },
     fetch,
     model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
-    objective::Scored,
+    objective::{Diagnosis, PairInput, StepMetrics, diagnose, evaluate},
     run_dir::RunDir,
     text::Codec,
     train::{
@@ -52,9 +52,9 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let training_file = checkpoint::sha256_of(&spec.training_file)?;
     let resumed = checkpoint::newest(run, spec, &training_file)?;
     let codec = Codec::load(&base.location).map_err(|e| unusable(base, &e))?;
-    let prepared = prepare(&spec.training_file, "training", &codec, settings, journal)?;
+    let prepared = prepare(&spec.training_file, "training", &codec, spec, journal)?;
     let held_out = match &spec.validation_file {
-        Some(path) => prepare(path, "validation", &codec, settings, journal)?,
+        Some(path) => prepare(path, "validation", &codec, spec, journal)?,
         None => Vec::new(),
     };
     let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
@@ -62,10 +62,11 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     // The extra references first, one in memory at a time; the base is the policy before its first step.
     let mut scores = Scores::open(run, settings.dtype)?;
     let mut columns = Vec::new();
-    for reference in &spec.references[1..] {
+    for reference in spec.references[1..].iter().chain(&spec.earlier) {
         let Some(column) = scores.of(reference, &all, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };
         columns.push(column);
     }
+    let earlier = columns.split_off(spec.references.len() - 1);
     let mut policy = build_policy(spec)?;
     let Some(column) = scores.of(base, &all, Some((&policy.decoder, &policy.parameters)), journal)? else {
         return Ok(RunEvent::Stopped { step: 0 });
@@ -73,9 +74,9 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     columns.insert(0, column);
 
     let references = spec.references.iter().map(|r| r.digest.clone()).collect();
-    let mut pairs = with_references(prepared, &columns, 0);
-    let validation = with_references(held_out, &columns, pairs.len());
-    pairs.shrink_to_fit();
+    let joiner = Joiner { spec, columns, earlier };
+    let pairs = joiner.join(prepared, 0);
+    let validation = joiner.join(held_out, pairs.len());
     let plan = Plan::new(settings, pairs.len());
     policy.weigher = Weigher::new(&settings.objective, fixed_weights(spec), spec.references.len(), &validation);
     let weigher = policy.weigher.clone();
@@ -88,7 +89,10 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
             journal.message(Level::Info, format!("resumed from the checkpoint at step {}", state.step))?;
             session.state = state;
         }
-        None => session.check_step_zero(journal)?,
+        None => {
+            session.check_step_zero(journal)?;
+            session.diagnose(journal)?;
+        }
     }
     session.run_steps(journal)
 }
@@ -192,6 +196,26 @@ impl Session<'_> {
         journal.say(RunEvent::Message { level: Level::Info, message, data })
     }
 
+    /// What the references' numbers say about them, before any training.
+    fn diagnose(&self, journal: &mut Journal) -> anyhow::Result<()> {
+        let Policy { settings, weigher, reference_names, .. } = &self.policy;
+        let mut metrics = StepMetrics::new(reference_names.iter().cloned());
+        for pairs in self.training.chunks(settings.batch_size) {
+            let inputs: Vec<PairInput<'_>> = pairs.iter().map(TrainingPair::input_at_start).collect();
+            let outcomes = evaluate(&settings.objective, &inputs, weigher.weights())?;
+            inputs.iter().zip(&outcomes).for_each(|(input, outcome)| metrics.add(input, outcome));
+        }
+        let values = metrics.values();
+        for Diagnosis { reference, finding, message } in diagnose(reference_names, &values) {
+            let data = serde_json::json!({"diagnosis": {"reference": reference, "finding": finding}});
+            journal.say(RunEvent::Message { level: Level::Warn, message, data: Some(data) })?;
+        }
+        let loss = values[metric::LOSS];
+        let message = format!("the loss of the training pairs begins at {loss:.4}");
+        let data = Some(serde_json::json!({"at_start": values}));
+        journal.say(RunEvent::Message { level: Level::Info, message, data })
+    }
+
     /// What the model says to the first held-out prompt, for people to see.
     fn sample(&self, phase: &str, journal: &mut Journal) -> anyhow::Result<()> {
         let Some(pair) = self.validation.first() else { return Ok(()) };
@@ -209,7 +233,7 @@ impl Session<'_> {
 
 /// Scores are kept under the references' digests, and a checkpoint goes with them: the files must still be those.
 fn check_digests(spec: &TrainSpec) -> anyhow::Result<()> {
-    for reference in &spec.references {
+    for reference in spec.references.iter().chain(&spec.earlier) {
         let (found, _) = fetch::digest(&reference.location).map_err(|e| unusable(reference, &e))?;
         if found != reference.digest {
             let message =
@@ -261,27 +285,4 @@ fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
 /// The weights given with the references; all the same where a lone base has none.
 fn fixed_weights(spec: &TrainSpec) -> Vec<f64> {
     spec.references.iter().map(|r| r.weight.unwrap_or(1.0 / spec.references.len() as f64)).collect()
-}
-
-/// Joins pairs with their scores; `first` is their place in the columns.
-fn with_references(prepared: Vec<Prepared>, columns: &[Vec<Vec<Score>>], first: usize) -> Vec<TrainingPair> {
-    let scored = |scores: &[Score]| Scored {
-        logps: Sides { chosen: scores[0].logp, rejected: scores[1].logp },
-        n_tokens: Sides { chosen: scores[0].n_tokens, rejected: scores[1].n_tokens },
-    };
-    prepared
-        .into_iter()
-        .enumerate()
-        .map(|(i, p)| TrainingPair {
-            line: p.pair.line,
-            prompt: p.encoded.prompt,
-            chosen: p.encoded.chosen,
-            rejected: p.encoded.rejected,
-            token_weights: None,
-            references: columns.iter().map(|column| scored(&column[first + i])).collect(),
-            response: None,
-            other_rewards: Sides::default(),
-            likelihood: Sides::default(),
-        })
-        .collect()
 }

@@ -50,7 +50,7 @@ fn check(settings: &Value) {
     let killed = world.run("killed", world.spec(settings));
     let moments = [
         Moment::Scored(3),
-        Moment::Scored(50),
+        Moment::Scored(100),
         Moment::Step(1),
         Moment::Step(3),
         Moment::Saved(3),
