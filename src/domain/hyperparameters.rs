@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::{Clip, Mix, ObjectiveSpec, PairLoss, Problems, Weighting};
+use super::{Clip, Losses, Method, Mix, ObjectiveSpec, Problems, WeightConvention, Weighting};
 
 /// A setting that is either left to us (`"auto"`) or given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -161,9 +161,16 @@ pub struct HyperparametersRequest {
     pub epsilon: Auto<f64>,
     pub clip: Auto<Clip>,
     pub weighting: Auto<Weighting>,
+    pub weight_convention: Auto<WeightConvention>,
     pub mix: Auto<Mix>,
-    pub loss: Auto<PairLoss>,
+    pub loss: Auto<Losses>,
+    pub loss_weights: Auto<Vec<f64>>,
     pub label_smoothing: Auto<f64>,
+    pub discopop_tau: Auto<f64>,
+    pub sft_weight: Auto<f64>,
+    pub length_normalized: Auto<bool>,
+    pub thompson_prior: Auto<f64>,
+    pub thompson_pairs: Auto<usize>,
     pub learning_rate: Auto<f64>,
     /// OpenAI's name: a factor on our default learning rate.
     pub learning_rate_multiplier: Auto<f64>,
@@ -201,7 +208,7 @@ fn lora_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Opt
 /// Training settings as they are used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Hyperparameters {
-    /// β, ε, mix, clip, weighting, loss and label smoothing.
+    /// β, ε, mix, clip, weighting, losses and what they read.
     #[serde(flatten)]
     pub objective: ObjectiveSpec,
     /// Peak learning rate. Default 1e-4 with LoRA, 1e-6 for full fine-tuning.
@@ -246,7 +253,7 @@ impl Hyperparameters {
     /// Fills in the defaults and checks every value; problems are pointed at below `pointer`.
     ///
     /// The result is only meaningful where no problem was added.
-    pub fn resolve(request: &HyperparametersRequest, pointer: &str, problems: &mut Problems) -> Self {
+    pub fn resolve(request: &HyperparametersRequest, method: &Method, pointer: &str, problems: &mut Problems) -> Self {
         let lora = match &request.lora {
             Some(None) => None,
             Some(Some(lora)) => Some(resolve_lora(lora)),
@@ -262,15 +269,7 @@ impl Hyperparameters {
         }
         let learning_rate = request.learning_rate.or(default_learning_rate * request.learning_rate_multiplier.or(1.0));
         let settings = Self {
-            objective: ObjectiveSpec {
-                beta: request.beta.or(0.1),
-                epsilon: request.epsilon.or(0.1),
-                clip: request.clip.or(Clip::default()),
-                weighting: request.weighting.or(Weighting::default()),
-                mix: request.mix.or(Mix::default()),
-                loss: request.loss.or(PairLoss::default()),
-                label_smoothing: request.label_smoothing.or(0.0),
-            },
+            objective: resolve_objective(request, method),
             learning_rate,
             lr_schedule: request.lr_schedule.or(LrSchedule::default()),
             warmup_ratio: request.warmup_ratio.or(0.1),
@@ -295,16 +294,13 @@ impl Hyperparameters {
 
     /// Adds a problem for every value that is out of its range.
     fn validate(&self, pointer: &str, problems: &mut Problems) {
+        self.objective.validate(pointer, problems);
         let mut check = |field: &str, ok: bool, expected: &str| {
             if !ok {
                 problems.at(format!("{pointer}/{field}"), "out_of_range", format!("{field} must be {expected}"));
             }
         };
         let positive = |x: f64| x.is_finite() && x > 0.0;
-        check("beta", positive(self.objective.beta) && self.objective.beta <= 100.0, "above 0 and at most 100");
-        check("epsilon", (0.0..1.0).contains(&self.objective.epsilon), "at least 0 and below 1");
-        let smoothing = self.objective.label_smoothing;
-        check("label_smoothing", (0.0..0.5).contains(&smoothing), "at least 0 and below 0.5");
         check("learning_rate", positive(self.learning_rate) && self.learning_rate <= 1.0, "above 0 and at most 1");
         check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "between 0 and 1");
         check("weight_decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1");
@@ -329,6 +325,29 @@ impl Hyperparameters {
     }
 }
 
+fn resolve_objective(request: &HyperparametersRequest, method: &Method) -> ObjectiveSpec {
+    let defaults = ObjectiveSpec::default();
+    let mut objective = ObjectiveSpec {
+        beta: request.beta.or(defaults.beta),
+        mix: request.mix.or(defaults.mix),
+        clip: request.clip.or(defaults.clip),
+        epsilon: request.epsilon.or(defaults.epsilon),
+        weighting: request.weighting.or(defaults.weighting),
+        weight_convention: request.weight_convention.or(defaults.weight_convention),
+        loss: request.loss.clone().or(defaults.loss),
+        loss_weights: request.loss_weights.clone().or(defaults.loss_weights),
+        label_smoothing: request.label_smoothing.or(defaults.label_smoothing),
+        discopop_tau: request.discopop_tau.or(defaults.discopop_tau),
+        sft_weight: request.sft_weight.or(defaults.sft_weight),
+        length_normalized: request.length_normalized.or(defaults.length_normalized),
+        thompson_prior: request.thompson_prior.or(defaults.thompson_prior),
+        thompson_pairs: request.thompson_pairs.or(defaults.thompson_pairs),
+        ..defaults
+    };
+    method.apply_to(&mut objective);
+    objective
+}
+
 fn resolve_lora(request: &LoraRequest) -> Lora {
     let rank = request.rank.or(8);
     Lora {
@@ -348,7 +367,7 @@ mod tests {
     fn resolve(body: serde_json::Value) -> (Hyperparameters, Vec<String>) {
         let request = serde_json::from_value(body).expect("well formed");
         let mut problems = Problems::default();
-        let settings = Hyperparameters::resolve(&request, "/h", &mut problems);
+        let settings = Hyperparameters::resolve(&request, &Method::Dpo, "/h", &mut problems);
         (settings, problems.first.into_iter().filter_map(|p| p.pointer).collect())
     }
 

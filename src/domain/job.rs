@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Failure, FileId, Hyperparameters, HyperparametersRequest, JobId, ModelId, Problems, Reference, ReferenceListId,
-    RunId, Weighting, validate_references,
+    Failure, FileId, Hyperparameters, JobId, Method, MethodKind, MethodRequest, ModelId, Problems, Reference,
+    ReferenceListId, ReferencesRequest, RunId, WeightConvention, Weighting, validate_references,
 };
 
 /// `POST /v1/fine_tuning/jobs`, as a client writes it.
@@ -34,63 +34,6 @@ pub struct JobRequest {
     pub method: MethodRequest,
 }
 
-/// The method part of a job's body.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MethodRequest {
-    /// Which method.
-    #[serde(rename = "type")]
-    pub kind: MethodKind,
-    /// Settings of `dpo`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dpo: Option<DpoRequest>,
-    /// Settings of `mrpo`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mrpo: Option<MrpoRequest>,
-}
-
-/// A method this server trains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MethodKind {
-    /// Direct Preference Optimization against the policy's own start (arXiv 2305.18290).
-    Dpo,
-    /// Multi-Reference Preference Optimization (arXiv 2405.16388).
-    Mrpo,
-}
-
-/// Settings of `dpo`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DpoRequest {
-    /// Settings; every one may be left out.
-    pub hyperparameters: HyperparametersRequest,
-}
-
-/// Settings of `mrpo`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MrpoRequest {
-    /// The id of a reference list, or the references themselves. The policy's own start is always reference 0.
-    pub references: ReferencesRequest,
-    /// Settings; every one may be left out.
-    #[serde(default)]
-    pub hyperparameters: HyperparametersRequest,
-}
-
-/// References by the id of their list, or as a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "expected the id of a reference list (reflist-...) or a list of {\"model\", \"weight\"?}"
-)]
-pub enum ReferencesRequest {
-    /// A stored list.
-    List(ReferenceListId),
-    /// The references themselves.
-    Inline(Vec<Reference>),
-}
-
 /// A job as accepted: everything filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobSpec {
@@ -106,8 +49,8 @@ pub struct JobSpec {
     pub suffix: Option<String>,
     /// The client's own texts.
     pub metadata: Option<BTreeMap<String, String>>,
-    /// Which method.
-    pub method: MethodKind,
+    /// The method and its own settings.
+    pub method: Method,
     /// The list the references were taken from, if they were.
     pub reference_list: Option<ReferenceListId>,
     /// The references; number 0 is `model` itself.
@@ -130,41 +73,21 @@ impl JobSpec {
                 0
             }),
         };
-        let method = &request.method;
-        if method.kind == MethodKind::Dpo && method.mrpo.is_some() {
-            problems.at("/method/mrpo", "conflicting_fields", "the type is dpo: give its settings under method.dpo");
-        }
-        if method.kind == MethodKind::Mrpo && method.dpo.is_some() {
-            problems.at("/method/dpo", "conflicting_fields", "the type is mrpo: give its settings under method.mrpo");
-        }
-        let (hyperparameters, reference_list, extra) = match (method.kind, &method.mrpo) {
-            (MethodKind::Dpo, _) => (method.dpo.clone().unwrap_or_default().hyperparameters, None, Vec::new()),
-            (MethodKind::Mrpo, None) => {
-                problems.at("/method/mrpo", "missing_field", "mrpo needs method.mrpo.references");
-                (HyperparametersRequest::default(), None, Vec::new())
+        let asked = &request.method;
+        let method = asked.resolve(problems);
+        let (reference_list, extra) = match asked.references() {
+            None => (None, Vec::new()),
+            Some(ReferencesRequest::Inline(references)) => {
+                validate_references(references, &format!("{}/references", asked.pointer()), problems);
+                (None, references.clone())
             }
-            (MethodKind::Mrpo, Some(mrpo)) => match &mrpo.references {
-                ReferencesRequest::Inline(references) => {
-                    validate_references(references, "/method/mrpo/references", problems);
-                    (mrpo.hyperparameters.clone(), None, references.clone())
-                }
-                ReferencesRequest::List(id) => {
-                    (mrpo.hyperparameters.clone(), Some(id.clone()), listed.unwrap_or_default().to_vec())
-                }
-            },
+            Some(ReferencesRequest::List(id)) => (Some(id.clone()), listed.unwrap_or_default().to_vec()),
         };
-        let section = if method.kind == MethodKind::Dpo { "dpo" } else { "mrpo" };
-        let hyperparameters =
-            Hyperparameters::resolve(&hyperparameters, &format!("/method/{section}/hyperparameters"), problems);
+        let settings = asked.hyperparameters().cloned().unwrap_or_default();
+        let at = format!("{}/hyperparameters", asked.pointer());
+        let hyperparameters = Hyperparameters::resolve(&settings, &method, &at, problems);
         let references = with_base(&request.model, extra);
-        let weighted = references.iter().any(|r| r.weight.is_some());
-        if hyperparameters.objective.weighting == Weighting::Fixed && method.kind == MethodKind::Mrpo && !weighted {
-            problems.at(
-                "/method/mrpo/references",
-                "missing_weights",
-                "weighting is fixed: give each reference a weight",
-            );
-        }
+        check_weighting(request, &hyperparameters, &references, problems);
         Self {
             model: request.model.clone(),
             training_file: request.training_file.clone(),
@@ -172,11 +95,26 @@ impl JobSpec {
             seed,
             suffix: request.suffix.clone(),
             metadata: request.metadata.clone(),
-            method: method.kind,
+            method,
             reference_list,
             references,
             hyperparameters,
         }
+    }
+}
+
+impl JobSpec {
+    /// The policies of earlier rounds, oldest first (the method `spo`).
+    pub fn earlier(&self) -> &[ModelId] {
+        match &self.method {
+            Method::Spo(settings) => &settings.earlier,
+            _ => &[],
+        }
+    }
+
+    /// Every model the job reads.
+    pub fn models(&self) -> impl Iterator<Item = &ModelId> {
+        self.references.iter().map(|r| &r.model).chain([&self.model]).chain(self.earlier())
     }
 }
 
@@ -189,6 +127,33 @@ fn with_base(base: &ModelId, mut extra: Vec<Reference>) -> Vec<Reference> {
     };
     extra.insert(0, first);
     extra
+}
+
+/// What a weighting needs besides the settings.
+fn check_weighting(
+    request: &JobRequest,
+    settings: &Hyperparameters,
+    references: &[Reference],
+    problems: &mut Problems,
+) {
+    let objective = &settings.objective;
+    let at = request.method.pointer();
+    let is_single = request.method.kind == MethodKind::Dpo;
+    if objective.weighting == Weighting::Fixed && !is_single && references.iter().all(|r| r.weight.is_none()) {
+        let message = "weighting is fixed: give each reference a weight";
+        problems.at(format!("{at}/references"), "missing_weights", message);
+    }
+    if objective.weighting.needs_validation() && request.validation_file.is_none() {
+        let message = "this weighting looks at held-out pairs: give a validation_file";
+        problems.at("/validation_file", "missing_field", message);
+    }
+    if objective.weight_convention == WeightConvention::AuthorsCode && references.len() != 2 {
+        let message = format!(
+            "the authors' code exchanges the weights of exactly two references, here are {}: take 'paper'",
+            references.len()
+        );
+        problems.at(format!("{at}/hyperparameters/weight_convention"), "conflicting_fields", message);
+    }
 }
 
 fn check_texts(request: &JobRequest, problems: &mut Problems) {

@@ -38,5 +38,17 @@ pub const REFERENCE_MARGIN: &str = "margin";
 pub const REFERENCE_ACCURACY: &str = "accuracy";
 /// Per reference: mean weight α.
 pub const REFERENCE_WEIGHT_MEAN: &str = "weight_mean";
+/// Per reference: standard deviation of its weight over the pairs.
+pub const REFERENCE_WEIGHT_STD: &str = "weight_std";
 /// Per reference: share of its log-probabilities that the trust region moved.
 pub const REFERENCE_CLIP_FRACTION: &str = "clip_fraction";
+/// Per reference: the same on the chosen side.
+pub const REFERENCE_CLIP_FRACTION_CHOSEN: &str = "clip_fraction/chosen";
+/// Per reference: the same on the rejected side.
+pub const REFERENCE_CLIP_FRACTION_REJECTED: &str = "clip_fraction/rejected";
+/// Per reference: mean over the other references of the share of pairs that both rank the same way.
+pub const REFERENCE_AGREEMENT: &str = "agreement";
+/// Per reference: share of pairs in which the virtual reference prefers by as much as this one, within a hundredth of a nat.
+pub const REFERENCE_VIRTUAL_SHARE: &str = "virtual_share";
+/// Mean over all couples of references of the share of pairs that both rank the same way.
+pub const REFERENCES_AGREEMENT: &str = "refs/agreement";

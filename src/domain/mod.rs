@@ -7,6 +7,7 @@ mod file;
 mod hyperparameters;
 mod ids;
 mod job;
+mod method;
 pub mod metric;
 mod model;
 mod objective;
@@ -24,12 +25,13 @@ pub use hyperparameters::{
     Truncation,
 };
 pub use ids::{CheckpointId, EventId, FileId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
-pub use job::{
-    DpoRequest, Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus, MethodKind,
-    MethodRequest, MrpoRequest, ReferencesRequest,
+pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
+pub use method::{
+    DpoRequest, HpoRequest, HpoSettings, Method, MethodKind, MethodRequest, ModpoRequest, ModpoSettings, MrpoRequest,
+    ReferencesRequest, SelmRequest, SelmSettings, SpoRequest, SpoSettings, TokenLevelRequest, TokenLevelSettings,
 };
 pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSource, ModelStatus, WeightsFormat};
-pub use objective::{Clip, Mix, ObjectiveSpec, PairLoss, Weighting};
+pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};

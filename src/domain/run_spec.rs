@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hyperparameters, JobId, ModelId, ModelLocation, ModelSource};
+use super::{Hyperparameters, JobId, Method, ModelId, ModelLocation, ModelSource};
 
 /// The work of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,11 @@ pub struct TrainSpec {
     pub seed: u32,
     /// The references; number 0 is the base, the policy's own start, also under `dpo`.
     pub references: Vec<ResolvedReference>,
+    /// The method and its own settings.
+    pub method: Method,
+    /// The policies of earlier rounds, oldest first (the method `spo`).
+    #[serde(default)]
+    pub earlier: Vec<ResolvedReference>,
     /// The training pairs.
     pub training_file: PathBuf,
     /// The held-out pairs.

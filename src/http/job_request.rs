@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::error::ApiError;
 use crate::{
     domain::{
-        FileId, FilePurpose, FileStatus, JobRequest, JobSpec, ModelId, ModelStatus, Problems, Reference,
+        FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId, ModelStatus, Problems, Reference,
         ReferencesRequest,
     },
     store::{Store, StoreError},
@@ -21,18 +21,24 @@ pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpe
     let spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
 
     check_model(store, &request.model, "/model", &mut problems).await?;
-    let inline = request.method.mrpo.as_ref().and_then(|m| match &m.references {
+    let section = request.method.pointer();
+    let inline = request.method.references().and_then(|references| match references {
         ReferencesRequest::Inline(references) => Some(references.as_slice()),
         ReferencesRequest::List(_) => None,
     });
     for (i, reference) in inline.or(listed.as_deref()).unwrap_or_default().iter().enumerate() {
         // A stored list has no places in this body: all of its problems are the list's.
         let pointer = match inline {
-            Some(_) => format!("/method/mrpo/references/{i}/model"),
-            None => "/method/mrpo/references".to_owned(),
+            Some(_) => format!("{section}/references/{i}/model"),
+            None => format!("{section}/references"),
         };
         if reference.model != request.model {
             check_model(store, &reference.model, &pointer, &mut problems).await?;
+        }
+    }
+    if let Method::Spo(settings) = &spec.method {
+        for (i, model) in settings.earlier.iter().enumerate() {
+            check_model(store, model, &format!("{section}/earlier/{i}"), &mut problems).await?;
         }
     }
     check_file(store, &request.training_file, "/training_file", &mut problems).await?;
@@ -48,13 +54,11 @@ async fn listed(
     request: &JobRequest,
     problems: &mut Problems,
 ) -> Result<Option<Vec<Reference>>, ApiError> {
-    let Some(ReferencesRequest::List(id)) = request.method.mrpo.as_ref().map(|m| &m.references) else {
-        return Ok(None);
-    };
+    let Some(ReferencesRequest::List(id)) = request.method.references() else { return Ok(None) };
     match store.reference_list(id).await {
         Ok(list) => Ok(Some(list.references)),
         Err(e @ StoreError::NotFound { .. }) => {
-            problems.at("/method/mrpo/references", "reference_list_not_found", e.to_string());
+            problems.at(format!("{}/references", request.method.pointer()), "reference_list_not_found", e.to_string());
             Ok(None)
         }
         Err(e) => Err(e.into()),

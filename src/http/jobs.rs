@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     domain::{
-        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, MethodKind, ModelId,
-        Reference, ReferenceListId, RunId,
+        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobSpec, JobStatus, MethodKind,
+        ModelId, Reference, ReferenceListId, RunId,
     },
     store::{JobQuery, MetadataFilter},
 };
@@ -68,7 +68,7 @@ struct FineTuningJob {
     /// All settings, as they are used.
     hyperparameters: Hyperparameters,
     /// The method with all its settings, as they are used.
-    method: Method,
+    method: MethodObject,
     /// Always empty.
     integrations: [String; 0],
     metadata: Option<BTreeMap<String, String>>,
@@ -104,49 +104,34 @@ struct Progress {
     n_steps: u64,
 }
 
-/// A method with all its settings; exactly the section named by `type` is there.
+/// A method with all its settings: `type`, and under its name the method's own, `hyperparameters` and, where it takes any,
+/// `references` (the base in front).
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-struct Method {
+struct MethodObject {
     r#type: MethodKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dpo: Option<DpoMethod>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mrpo: Option<MrpoMethod>,
+    #[serde(flatten)]
+    #[schema(value_type = BTreeMap<String, Object>)]
+    section: BTreeMap<&'static str, serde_json::Value>,
 }
 
-/// `dpo` with all its settings.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-struct DpoMethod {
-    hyperparameters: Hyperparameters,
-}
-
-/// `mrpo` with all its settings.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-struct MrpoMethod {
-    /// The references, the base in front.
-    references: Vec<Reference>,
-    hyperparameters: Hyperparameters,
+impl MethodObject {
+    fn of(spec: &JobSpec) -> Self {
+        let kind = spec.method.kind();
+        let mut section = serde_json::to_value(&spec.method).expect("settings are JSON");
+        let fields = section.as_object_mut().expect("a tagged enum is an object");
+        fields.remove("type");
+        if kind != MethodKind::Dpo {
+            fields.insert("references".to_owned(), serde_json::json!(spec.references));
+        }
+        fields.insert("hyperparameters".to_owned(), serde_json::json!(spec.hyperparameters));
+        Self { r#type: kind, section: BTreeMap::from([(kind.as_str(), section)]) }
+    }
 }
 
 impl From<Job> for FineTuningJob {
     fn from(job: Job) -> Self {
         let spec = job.spec;
-        let hyperparameters = spec.hyperparameters;
-        let method = match spec.method {
-            MethodKind::Dpo => Method {
-                r#type: MethodKind::Dpo,
-                dpo: Some(DpoMethod { hyperparameters: hyperparameters.clone() }),
-                mrpo: None,
-            },
-            MethodKind::Mrpo => Method {
-                r#type: MethodKind::Mrpo,
-                dpo: None,
-                mrpo: Some(MrpoMethod {
-                    references: spec.references.clone(),
-                    hyperparameters: hyperparameters.clone(),
-                }),
-            },
-        };
+        let method = MethodObject::of(&spec);
         Self {
             id: job.id,
             object: "fine_tuning.job",
@@ -164,7 +149,7 @@ impl From<Job> for FineTuningJob {
             trained_tokens: job.n_trained_tokens,
             seed: spec.seed,
             error: job.error.map(|e| JobError { code: e.code, message: e.message, param: None }),
-            hyperparameters,
+            hyperparameters: spec.hyperparameters,
             method,
             integrations: [],
             metadata: spec.metadata,

@@ -108,10 +108,10 @@ impl Packed {
     }
 
     /// Sums per-token values into one per completion.
-    pub fn sum_by_completion(&self, values: &[f32]) -> Vec<f64> {
+    pub fn sum_by_completion(&self, values: impl IntoIterator<Item = f64>) -> Vec<f64> {
         let mut sums = vec![0f64; self.n_completions];
         for (scored, value) in self.scored.iter().zip(values) {
-            sums[scored.completion as usize] += f64::from(*value);
+            sums[scored.completion as usize] += value;
         }
         sums
     }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(batch.targets(), [3, 4, 9, 9, 6, 9]);
         assert_eq!(batch.sequences.iter().map(|s| (s.start(), s.len())).collect::<Vec<_>>(), [(0, 4), (4, 2)]);
         assert_eq!(batch.sequences[0].segments[1], Segment { start: 2, len: 2, prefix: 0..2 });
-        assert_eq!(batch.sum_by_completion(&[1., 2., 3., 4., 5., 6.]), [6., 4., 11.]);
+        assert_eq!(batch.sum_by_completion([1., 2., 3., 4., 5., 6.]), [6., 4., 11.]);
         assert_eq!(Packed::n_tokens_of(2, &[3, 1]) + Packed::n_tokens_of(1, &[2]), batch.tokens.len());
     }
 }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{PairOutcome, SequenceLogps};
+use super::{PairInput, PairOutcome};
 use crate::domain::metric;
+
+/// Two margins this close, in nats, count as one.
+const SAME_MARGIN: f64 = 0.01;
 
 /// Sums over pairs, read out as means.
 #[derive(Debug, Clone)]
@@ -29,8 +32,12 @@ struct ReferenceSums {
     logp_chosen: f64,
     logp_rejected: f64,
     hits: f64,
+    agreements: f64,
     weight: f64,
-    clips: f64,
+    weight_squared: f64,
+    clips_chosen: f64,
+    clips_rejected: f64,
+    is_virtual: f64,
 }
 
 impl StepMetrics {
@@ -40,27 +47,35 @@ impl StepMetrics {
         Self { n_pairs: 0, pairs: PairSums::default(), references }
     }
 
-    /// Adds one pair: the policy's and the references' log-probabilities as they went into the objective, and what it
-    /// made of them.
-    pub fn add(&mut self, policy: SequenceLogps, references: &[SequenceLogps], outcome: &PairOutcome) {
-        debug_assert_eq!(references.len(), self.references.len(), "one name per reference");
+    /// Adds one pair: the numbers that went into the objective, and what it made of them.
+    pub fn add(&mut self, pair: &PairInput<'_>, outcome: &PairOutcome) {
+        debug_assert_eq!(pair.references.len(), self.references.len(), "one name per reference");
         self.n_pairs += 1;
+        let policy = pair.policy.logps;
         let sums = &mut self.pairs;
         sums.loss += outcome.loss;
-        sums.reward_chosen += outcome.reward_chosen;
-        sums.reward_rejected += outcome.reward_rejected;
-        sums.reward_hits += as_count(outcome.reward_chosen > outcome.reward_rejected);
+        sums.reward_chosen += outcome.rewards.chosen;
+        sums.reward_rejected += outcome.rewards.rejected;
+        sums.reward_hits += as_count(outcome.rewards.margin() > 0.0);
         sums.logp_chosen += policy.chosen;
         sums.logp_rejected += policy.rejected;
-        sums.logp_hits += as_count(policy.chosen > policy.rejected);
-        for (index, (_, sums)) in self.references.iter_mut().enumerate().take(references.len()) {
-            let reference = references[index];
-            let clipped = outcome.clipped[index];
-            sums.logp_chosen += reference.chosen;
-            sums.logp_rejected += reference.rejected;
-            sums.hits += as_count(reference.chosen > reference.rejected);
-            sums.weight += outcome.weights[index];
-            sums.clips += as_count(clipped.chosen) + as_count(clipped.rejected);
+        sums.logp_hits += as_count(policy.margin() > 0.0);
+        let ranks: Vec<bool> = pair.references.iter().map(|r| r.logps.margin() > 0.0).collect();
+        let n_right = ranks.iter().filter(|right| **right).count();
+        for (k, (_, sums)) in self.references.iter_mut().enumerate().take(ranks.len()) {
+            let logps = pair.references[k].logps;
+            sums.logp_chosen += logps.chosen;
+            sums.logp_rejected += logps.rejected;
+            sums.hits += as_count(ranks[k]);
+            let n_like_it = if ranks[k] { n_right } else { ranks.len() - n_right };
+            // Of the others.
+            sums.agreements += (n_like_it - 1) as f64 / (ranks.len() - 1).max(1) as f64;
+            sums.weight += outcome.weights[k];
+            sums.weight_squared += outcome.weights[k].powi(2);
+            sums.clips_chosen += as_count(outcome.clipped[k].chosen);
+            sums.clips_rejected += as_count(outcome.clipped[k].rejected);
+            let distance = outcome.virtual_reference.margin() - outcome.references[k].margin();
+            sums.is_virtual += as_count(distance.abs() <= SAME_MARGIN);
         }
     }
 
@@ -90,18 +105,34 @@ impl StepMetrics {
         .map(|(name, sum)| (name.to_owned(), sum / n))
         .collect();
         for (name, sums) in &self.references {
-            let of_reference = [
-                (metric::LOGPS_CHOSEN, sums.logp_chosen),
-                (metric::LOGPS_REJECTED, sums.logp_rejected),
-                (metric::REFERENCE_MARGIN, sums.logp_chosen - sums.logp_rejected),
-                (metric::REFERENCE_ACCURACY, sums.hits),
-                (metric::REFERENCE_WEIGHT_MEAN, sums.weight),
-                // Two log-probabilities per pair.
-                (metric::REFERENCE_CLIP_FRACTION, sums.clips / 2.0),
-            ];
-            values.extend(of_reference.map(|(key, sum)| (metric::of_reference(name, key), sum / n)));
+            let of_reference = sums.means(n).into_iter();
+            values.extend(of_reference.map(|(key, mean)| (metric::of_reference(name, key), mean)));
+        }
+        if self.references.len() > 1 {
+            let sum: f64 = self.references.iter().map(|(_, sums)| sums.agreements).sum();
+            values.insert(metric::REFERENCES_AGREEMENT.to_owned(), sum / n / self.references.len() as f64);
         }
         values
+    }
+}
+
+impl ReferenceSums {
+    fn means(&self, n: f64) -> [(&'static str, f64); 11] {
+        let weight = self.weight / n;
+        let variance = (self.weight_squared / n - weight * weight).max(0.0);
+        [
+            (metric::LOGPS_CHOSEN, self.logp_chosen / n),
+            (metric::LOGPS_REJECTED, self.logp_rejected / n),
+            (metric::REFERENCE_MARGIN, (self.logp_chosen - self.logp_rejected) / n),
+            (metric::REFERENCE_ACCURACY, self.hits / n),
+            (metric::REFERENCE_AGREEMENT, self.agreements / n),
+            (metric::REFERENCE_WEIGHT_MEAN, weight),
+            (metric::REFERENCE_WEIGHT_STD, variance.sqrt()),
+            (metric::REFERENCE_CLIP_FRACTION, (self.clips_chosen + self.clips_rejected) / (2.0 * n)),
+            (metric::REFERENCE_CLIP_FRACTION_CHOSEN, self.clips_chosen / n),
+            (metric::REFERENCE_CLIP_FRACTION_REJECTED, self.clips_rejected / n),
+            (metric::REFERENCE_VIRTUAL_SHARE, self.is_virtual / n),
+        ]
     }
 }
 
@@ -113,33 +144,25 @@ fn as_count(yes: bool) -> f64 {
 mod tests {
     use super::*;
     use crate::{
-        domain::{Clip, Mix, ObjectiveSpec, PairLoss, Weighting},
-        objective::evaluate,
+        domain::{ObjectiveSpec, Sides},
+        objective::{Scored, evaluate, properties::input},
     };
 
-    fn logps(chosen: f64, rejected: f64) -> SequenceLogps {
-        SequenceLogps { chosen, rejected }
+    fn scored(chosen: f64, rejected: f64) -> Scored {
+        Scored { logps: Sides { chosen, rejected }, n_tokens: Sides { chosen: 10.0, rejected: 10.0 } }
     }
 
     #[test]
     fn every_metric_is_a_mean_over_the_pairs() {
-        let spec = ObjectiveSpec {
-            beta: 0.1,
-            mix: Mix::Harmonic,
-            clip: Clip::Adaptive,
-            epsilon: 0.1,
-            weighting: Weighting::Arwc,
-            loss: PairLoss::Sigmoid,
-            label_smoothing: 0.0,
-        };
         let mut metrics = StepMetrics::new(["base".to_owned(), "extra".to_owned()]);
         assert!(metrics.values().is_empty());
-        let policy = logps(-40.0, -45.0);
-        let first = [logps(-42.0, -50.0), logps(-44.0, -41.0)];
-        let second = [logps(-42.0, -50.0), logps(-43.0, -50.0)];
-        let outcomes = [first, second].map(|r| (r, evaluate(&spec, policy, &r, &[]).expect("finite")));
-        for (references, outcome) in &outcomes {
-            metrics.add(policy, references, outcome);
+        let policy = scored(-40.0, -45.0);
+        let first = [scored(-42.0, -50.0), scored(-44.0, -41.0)];
+        let second = [scored(-42.0, -50.0), scored(-43.0, -50.0)];
+        let pairs = [input(policy, &first), input(policy, &second)];
+        let outcomes = evaluate(&ObjectiveSpec::default(), &pairs, &[]).expect("finite");
+        for (pair, outcome) in pairs.iter().zip(&outcomes) {
+            metrics.add(pair, outcome);
         }
         let values = metrics.values();
         let close = |name: &str, expected: f64| {
@@ -147,19 +170,37 @@ mod tests {
             assert!((got - expected).abs() < 1e-12, "{name}: {got}, not {expected}");
         };
         assert_eq!(metrics.n_pairs(), 2);
-        close("loss", f64::midpoint(outcomes[0].1.loss, outcomes[1].1.loss));
+        close("loss", f64::midpoint(outcomes[0].loss, outcomes[1].loss));
         close("rewards/margins", values["rewards/chosen"] - values["rewards/rejected"]);
         close("rewards/accuracies", 0.0);
         close("logps/chosen", -40.0);
         close("logps/accuracies", 1.0);
         close("refs/base/margin", 8.0);
         close("refs/base/clip_fraction", 0.0);
+        close("refs/base/agreement", 0.5);
+        close("refs/agreement", 0.5);
         close("refs/extra/logps/chosen", -43.5);
         close("refs/extra/logps/rejected", -45.5);
         close("refs/extra/margin", 2.0);
         close("refs/extra/accuracy", 0.5);
         close("refs/extra/clip_fraction", 0.25);
-        close("refs/extra/weight_mean", f64::midpoint(3.0 / 11.0, 7.0 / 15.0));
-        assert_eq!(values.len(), 8 + 2 * 6);
+        close("refs/extra/clip_fraction/chosen", 0.0);
+        close("refs/extra/clip_fraction/rejected", 0.5);
+        let weights = [3.0 / 11.0, 7.0 / 15.0];
+        close("refs/extra/weight_mean", f64::midpoint(weights[0], weights[1]));
+        close("refs/extra/weight_std", f64::midpoint(weights[1], -weights[0]));
+        assert_eq!(values.len(), 8 + 2 * 11 + 1);
+    }
+
+    #[test]
+    fn an_only_reference_is_the_virtual_one() {
+        let mut metrics = StepMetrics::new(["base".to_owned()]);
+        let references = [scored(-42.0, -50.0)];
+        let pair = input(scored(-40.0, -45.0), &references);
+        let outcome = evaluate(&ObjectiveSpec::default(), &[pair], &[]).expect("finite").remove(0);
+        metrics.add(&pair, &outcome);
+        let values = metrics.values();
+        assert_eq!((values["refs/base/virtual_share"], values["refs/base/weight_std"]), (1.0, 0.0));
+        assert!(!values.contains_key("refs/agreement"));
     }
 }

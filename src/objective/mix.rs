@@ -1,6 +1,6 @@
 //! The virtual reference: one log-probability in the place of many.
 
-use super::SequenceLogps;
+use super::{ObjectiveError, SequenceLogps, numeric::log_sum_exp};
 use crate::domain::Mix;
 
 /// Mixes both sides; `weights` and `references` are of the same length, and at least one weight is above zero.
@@ -17,10 +17,12 @@ pub(super) fn virtual_reference(mix: Mix, weights: &[f64], references: &[Sequenc
     SequenceLogps { chosen: side(|r| r.chosen), rejected: side(|r| r.rejected) }
 }
 
-/// log Σ exp(x), without overflow.
-fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = terms.clone().fold(f64::NEG_INFINITY, f64::max);
-    largest + terms.map(|x| (x - largest).exp()).sum::<f64>().ln()
+/// The weights of two references, each on the other: what the authors' code computes (github.com/thaihungle/MRPO).
+pub(super) fn exchanged(weights: &[f64]) -> Result<[f64; 2], ObjectiveError> {
+    match weights {
+        [base, extra] => Ok([*extra, *base]),
+        other => Err(ObjectiveError::ExchangeNeedsTwo(other.len())),
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +45,14 @@ mod tests {
         for mix in [Mix::Harmonic, Mix::Geometric, Mix::Arithmetic] {
             assert_eq!(virtual_reference(mix, &[1.0, 0.0], &[REFERENCES[0], far]), REFERENCES[0]);
         }
+    }
+
+    #[test]
+    fn the_authors_code_exchanges_two_weights() {
+        assert_eq!(exchanged(&[0.3, 0.7]), Ok([0.7, 0.3]));
+        assert_eq!(exchanged(&[1.0]), Err(ObjectiveError::ExchangeNeedsTwo(1)));
+        let mixed = virtual_reference(Mix::Harmonic, &[3.0 / 11.0, 8.0 / 11.0], &REFERENCES);
+        assert!((mixed.chosen - -43.731_051).abs() < 1e-6 && (mixed.rejected - -48.886_340).abs() < 1e-6, "{mixed:?}");
     }
 
     #[test]

@@ -1,60 +1,80 @@
-//! The loss of one preference pair: a pure function of a few log-probabilities, in f64.
+//! The loss of preference pairs: a pure function of a few log-probabilities, in f64.
 //!
 //! ```text
 //! references --weighting--> α --+
 //!      |                        +--mix--> virtual reference --+
-//!      +-------clip-------------+                             +--pair loss--> loss, dL/dlogp, rewards
-//! policy -----------------------------------------------------+
+//!      +-------clip-------------+                             +--losses--+--> loss, dL/dlogp, rewards
+//! policy -----------------------------------------------------+          |
+//! extra fields of the row -----------------------------------------------+
 //! ```
 //!
 //! The weights and the radii are taken from the references as they are, before the trust region moves any of them
-//! (MRPO, arXiv 2405.16388). With one reference this is DPO. The references are constants: no gradient passes them.
+//! (MRPO, arXiv 2405.16388). With one reference and the loss `sigmoid` this is DPO. The references are constants: no gradient
+//! passes them. Every part is a small function of its own; a method is a combination of them.
 
 mod clip;
+mod diagnosis;
+mod losses;
 mod metrics;
 mod mix;
-mod pair_loss;
+mod numeric;
+mod rewards;
+mod sampling;
 mod weighting;
 
 #[cfg(test)]
 mod properties;
 
+pub use diagnosis::{Diagnosis, Finding, diagnose};
 pub use metrics::StepMetrics;
+pub use rewards::{advantage_weights, earlier_rewards, margin_rewards};
+pub use sampling::Bandit;
+pub use weighting::SetStrengths;
 
-use crate::domain::{Clip, ObjectiveSpec, Weighting};
+use crate::domain::{Clip, Mix, ObjectiveSpec, Sides, WeightConvention, Weighting};
 
 /// Summed log-probabilities of a pair's two completions under one model, in nats.
+pub type SequenceLogps = Sides<f64>;
+
+/// A pair under one model.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SequenceLogps {
-    /// Of the chosen completion.
-    pub chosen: f64,
-    /// Of the rejected completion.
-    pub rejected: f64,
+pub struct Scored {
+    /// Log-probabilities, summed over the completions' tokens.
+    pub logps: SequenceLogps,
+    /// Tokens of the completions in that model's own tokenizer; a sum of weights where tokens are weighted.
+    pub n_tokens: Sides<f64>,
 }
 
-impl SequenceLogps {
-    /// By how much the model prefers the chosen completion, in nats.
-    pub fn margin(self) -> f64 {
-        self.chosen - self.rejected
+impl Scored {
+    /// Log-probabilities per token.
+    fn per_token(self) -> SequenceLogps {
+        self.logps.with(self.n_tokens, numeric::per_token)
     }
 }
 
-/// Radius of the trust region on each side of a pair, as a share of the base reference's log-probability.
+/// A third completion of the prompt, y′, that the policy is pushed away from (SELM, arXiv 2405.19332).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Radii {
-    /// On the chosen side.
-    pub chosen: f64,
-    /// On the rejected side.
-    pub rejected: f64,
+pub struct Optimism {
+    /// Its summed log-probability under the policy.
+    pub policy: f64,
+    /// Its summed log-probability under the base.
+    pub reference: f64,
 }
 
-/// Which of a reference's two log-probabilities the trust region moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Clipped {
-    /// The chosen completion's.
-    pub chosen: bool,
-    /// The rejected completion's.
-    pub rejected: bool,
+/// What is known of one pair.
+#[derive(Debug, Clone, Copy)]
+pub struct PairInput<'a> {
+    /// The pair under the policy.
+    pub policy: Scored,
+    /// The pair under each reference; number 0 is the base.
+    pub references: &'a [Scored],
+    /// Rewards besides the one that is trained, weighted and summed, per completion (see [`margin_rewards`] and
+    /// [`earlier_rewards`]): the policy's implicit reward counts only as far as it goes beyond them.
+    pub other_rewards: Sides<f64>,
+    /// Weight of the per-token log-likelihood of each completion, added to the loss with a minus (see [`advantage_weights`]).
+    pub likelihood: Sides<f64>,
+    /// The completion of the optimism term.
+    pub optimism: Option<Optimism>,
 }
 
 /// What the objective makes of one pair.
@@ -62,24 +82,23 @@ pub struct Clipped {
 pub struct PairOutcome {
     /// The loss.
     pub loss: f64,
-    /// Its derivative by the policy's log-probability of the chosen completion.
-    pub grad_chosen: f64,
-    /// Its derivative by the policy's log-probability of the rejected completion.
-    pub grad_rejected: f64,
-    /// Implicit reward of the chosen completion, β(log π_θ − log π̃_ref).
-    pub reward_chosen: f64,
-    /// Implicit reward of the rejected completion.
-    pub reward_rejected: f64,
+    /// Its derivatives by the policy's two summed log-probabilities.
+    pub grad: Sides<f64>,
+    /// Its derivative by the policy's summed log-probability of the optimism term's completion.
+    pub grad_optimism: f64,
+    /// Implicit rewards, β(log π_θ − log π̃_ref).
+    pub rewards: Sides<f64>,
     /// The weight α of every reference.
     pub weights: Vec<f64>,
-    /// The references after the trust region.
+    /// The references after the trust region, per token under `length_normalized`.
     pub references: Vec<SequenceLogps>,
-    /// The radii of the trust region; zero without one.
-    pub epsilon: Radii,
-    /// The virtual reference.
+    /// The radii of the trust region as shares of the base's log-probabilities; zero without one.
+    pub epsilon: Sides<f64>,
+    /// The virtual reference; under `sum_of_losses` the losses have none, and the weighted mean of the references' log-probabilities
+    /// stands here, so that the rewards are the weighted means of those against each.
     pub virtual_reference: SequenceLogps,
     /// What the trust region moved, per reference; never the base.
-    pub clipped: Vec<Clipped>,
+    pub clipped: Vec<Sides<bool>>,
 }
 
 /// Why a pair has no loss.
@@ -88,99 +107,145 @@ pub enum ObjectiveError {
     /// No reference was given.
     #[error("a pair needs the log-probabilities of at least one reference: number 0 is the base")]
     NoReference,
-    /// `weighting: fixed` with a wrong number of weights.
-    #[error("weighting 'fixed' needs one weight per reference: got {n_weights} weights for {n_references} references")]
+    /// A wrong number of weights.
+    #[error("this weighting needs one weight per reference: got {n_weights} weights for {n_references} references")]
     WeightCount {
         /// Weights given.
         n_weights: usize,
         /// References given.
         n_references: usize,
     },
-    /// `weighting: fixed` with weights that are no shares of one whole.
-    #[error("fixed weights are not negative and sum to 1; these sum to {sum}")]
+    /// Weights that are no shares of one whole.
+    #[error("weights are not negative and sum to 1; these sum to {sum}")]
     InvalidWeights {
         /// Their sum.
         sum: f64,
     },
-    /// A log-probability that is no finite number.
-    #[error("the log-probability of the {side} completion under {model} is not a finite number")]
+    /// The authors' code exchanges the weights of two references.
+    #[error("weight_convention 'authors_code' exchanges the weights of exactly two references, here are {0}")]
+    ExchangeNeedsTwo(usize),
+    /// The spec has an optimism term and the pair nothing for it.
+    #[error("the optimism term needs the log-probabilities of a reference response")]
+    NoOptimism,
+    /// A number that is not finite.
+    #[error("{what} is not a finite number")]
     NonFinite {
-        /// Whose it is.
-        model: Scorer,
-        /// `chosen` or `rejected`.
-        side: &'static str,
+        /// Which number.
+        what: String,
     },
 }
 
-/// Who gave a log-probability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scorer {
-    /// The model in training.
-    Policy,
-    /// A reference, by its number.
-    Reference(usize),
+/// A pair of a batch has no loss.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("pair {index}: {source}")]
+pub struct BatchError {
+    /// Its place in the batch.
+    pub index: usize,
+    /// Why.
+    pub source: ObjectiveError,
 }
 
-impl std::fmt::Display for Scorer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Policy => f.write_str("the policy"),
-            Self::Reference(index) => write!(f, "reference {index}"),
-        }
-    }
-}
-
-/// Loss, gradients and everything on the way for one pair.
+/// Loss, gradients and everything on the way for the pairs of one batch; the batch's loss is their mean.
 ///
-/// `references[0]` is the base. `fixed_weights` holds one weight per reference and is read under `weighting: fixed` only.
+/// `set_weights` holds one weight per reference and is read by the weightings that do not come from the pair alone
+/// (`fixed`, and those that [`SetStrengths`] and [`Bandit`] give).
 pub fn evaluate(
     spec: &ObjectiveSpec,
-    policy: SequenceLogps,
-    references: &[SequenceLogps],
-    fixed_weights: &[f64],
+    pairs: &[PairInput<'_>],
+    set_weights: &[f64],
+) -> Result<Vec<PairOutcome>, BatchError> {
+    let mut outcomes = Vec::with_capacity(pairs.len());
+    for (index, pair) in pairs.iter().enumerate() {
+        let outcome = check(pair).and_then(|()| against_references(spec, pair, set_weights));
+        outcomes.push(outcome.map_err(|source| BatchError { index, source })?);
+    }
+    losses::add(spec, pairs, &mut outcomes);
+    for (index, (pair, outcome)) in pairs.iter().zip(&mut outcomes).enumerate() {
+        add_terms(spec, pair, outcome).map_err(|source| BatchError { index, source })?;
+    }
+    Ok(outcomes)
+}
+
+/// The reference side of a pair; loss and gradients are still zero.
+fn against_references(
+    spec: &ObjectiveSpec,
+    pair: &PairInput<'_>,
+    set_weights: &[f64],
 ) -> Result<PairOutcome, ObjectiveError> {
-    check_inputs(policy, references)?;
+    let logps = |scored: &Scored| if spec.length_normalized { scored.per_token() } else { scored.logps };
+    let policy = logps(&pair.policy);
+    let references: Vec<SequenceLogps> = pair.references.iter().map(logps).collect();
     let weights = match spec.weighting {
-        Weighting::Arwc => weighting::arwc(references),
+        Weighting::Arwc => weighting::arwc(&references),
         Weighting::Uniform => weighting::uniform(references.len()),
-        Weighting::Fixed => weighting::fixed(fixed_weights, references.len())?,
+        _ => weighting::given(set_weights, references.len())?,
     };
     let epsilon = match spec.clip {
-        Clip::Adaptive => clip::adaptive_radii(spec.epsilon, references),
-        Clip::Fixed => Radii { chosen: spec.epsilon, rejected: spec.epsilon },
-        Clip::None => Radii { chosen: 0.0, rejected: 0.0 },
+        Clip::Adaptive => clip::adaptive_radii(spec.epsilon, &references),
+        Clip::Fixed => Sides { chosen: spec.epsilon, rejected: spec.epsilon },
+        Clip::None => Sides::default(),
     };
-    let (moved, clipped) = match spec.clip {
-        Clip::None => (references.to_vec(), vec![Clipped::default(); references.len()]),
-        Clip::Adaptive | Clip::Fixed => clip::into_region(references, epsilon),
+    let (references, clipped) = match spec.clip {
+        Clip::None => (references.clone(), vec![Sides::default(); references.len()]),
+        Clip::Adaptive | Clip::Fixed => clip::into_region(&references, epsilon),
     };
-    let virtual_reference = mix::virtual_reference(spec.mix, &weights, &moved);
-    let value = pair_loss::evaluate(spec, policy, virtual_reference);
+    let virtual_reference = if spec.sum_of_losses {
+        // Rewards are then the weighted means of those against each reference.
+        mix::virtual_reference(Mix::Geometric, &weights, &references)
+    } else if spec.weight_convention == WeightConvention::AuthorsCode {
+        mix::virtual_reference(spec.mix, &mix::exchanged(&weights)?, &references)
+    } else {
+        mix::virtual_reference(spec.mix, &weights, &references)
+    };
     Ok(PairOutcome {
-        loss: value.loss,
-        grad_chosen: value.grad_chosen,
-        grad_rejected: value.grad_rejected,
-        reward_chosen: spec.beta * (policy.chosen - virtual_reference.chosen),
-        reward_rejected: spec.beta * (policy.rejected - virtual_reference.rejected),
+        loss: 0.0,
+        grad: Sides::default(),
+        grad_optimism: 0.0,
+        rewards: policy.with(virtual_reference, |policy, reference| spec.beta * (policy - reference)),
         weights,
-        references: moved,
+        references,
         epsilon,
         virtual_reference,
         clipped,
     })
 }
 
-fn check_inputs(policy: SequenceLogps, references: &[SequenceLogps]) -> Result<(), ObjectiveError> {
-    if references.is_empty() {
-        return Err(ObjectiveError::NoReference);
-    }
-    let scored = references.iter().enumerate().map(|(i, logps)| (Scorer::Reference(i), *logps));
-    for (model, logps) in std::iter::once((Scorer::Policy, policy)).chain(scored) {
-        for (side, logp) in [("chosen", logps.chosen), ("rejected", logps.rejected)] {
-            if !logp.is_finite() {
-                return Err(ObjectiveError::NonFinite { model, side });
-            }
-        }
+/// The terms that know no reference, or only the base.
+fn add_terms(spec: &ObjectiveSpec, pair: &PairInput<'_>, outcome: &mut PairOutcome) -> Result<(), ObjectiveError> {
+    let mut likelihood = pair.likelihood;
+    likelihood.chosen += spec.sft_weight;
+    let per_token = pair.policy.per_token();
+    outcome.loss -= likelihood.chosen * per_token.chosen + likelihood.rejected * per_token.rejected;
+    let slope = likelihood.with(pair.policy.n_tokens, numeric::per_token);
+    outcome.grad = outcome.grad.with(slope, |grad, slope| grad - slope);
+    if spec.optimism != 0.0 {
+        let Optimism { policy, reference } = pair.optimism.ok_or(ObjectiveError::NoOptimism)?;
+        outcome.grad_optimism = spec.optimism * spec.beta;
+        outcome.loss += outcome.grad_optimism * (policy - reference);
     }
     Ok(())
+}
+
+fn check(pair: &PairInput<'_>) -> Result<(), ObjectiveError> {
+    if pair.references.is_empty() {
+        return Err(ObjectiveError::NoReference);
+    }
+    let finite = |sides: Sides<f64>, what: &dyn Fn(&str) -> String| {
+        let wrong = [("chosen", sides.chosen), ("rejected", sides.rejected)].into_iter().find(|(_, x)| !x.is_finite());
+        wrong.map_or(Ok(()), |(side, _)| Err(ObjectiveError::NonFinite { what: what(side) }))
+    };
+    finite(pair.policy.logps, &|side| format!("the log-probability of the {side} completion under the policy"))?;
+    for (index, reference) in pair.references.iter().enumerate() {
+        finite(reference.logps, &|side| {
+            format!("the log-probability of the {side} completion under reference {index}")
+        })?;
+    }
+    finite(pair.other_rewards, &|side| format!("the other reward of the {side} completion"))?;
+    finite(pair.likelihood, &|side| format!("the likelihood weight of the {side} completion"))?;
+    match pair.optimism {
+        Some(o) if !(o.policy.is_finite() && o.reference.is_finite()) => {
+            Err(ObjectiveError::NonFinite { what: "the log-probability of the reference response".to_owned() })
+        }
+        _ => Ok(()),
+    }
 }

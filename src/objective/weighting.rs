@@ -1,8 +1,9 @@
 //! How much each reference counts: the weights α, not negative, summing to 1.
 
-use super::{ObjectiveError, SequenceLogps};
+use super::{ObjectiveError, Scored, SequenceLogps};
+use crate::domain::Weighting;
 
-/// How far fixed weights may sum away from 1: what decimal fractions lose.
+/// How far given weights may sum away from 1: what decimal fractions lose.
 const SUM_TOLERANCE: f64 = 1e-6;
 
 /// Adaptive Reference Weighting Coefficients (arXiv 2405.16388): `α = |a| / Σ|a|` with
@@ -10,9 +11,13 @@ const SUM_TOLERANCE: f64 = 1e-6;
 ///
 /// Where no reference tells the two completions apart, all count the same.
 pub(super) fn arwc(references: &[SequenceLogps]) -> Vec<f64> {
-    let strengths: Vec<f64> = references.iter().map(|r| r.margin().abs()).collect();
-    let sum: f64 = strengths.iter().sum();
-    if sum > 0.0 { strengths.iter().map(|a| a / sum).collect() } else { uniform(references.len()) }
+    shares(&references.iter().map(|r| r.margin().abs()).collect::<Vec<_>>())
+}
+
+/// Each number's share of the sum; where the sum is nothing, all the same.
+fn shares(numbers: &[f64]) -> Vec<f64> {
+    let sum: f64 = numbers.iter().sum();
+    if sum > 0.0 { numbers.iter().map(|x| x / sum).collect() } else { uniform(numbers.len()) }
 }
 
 /// The same weight for each of `n` references.
@@ -21,7 +26,7 @@ pub(super) fn uniform(n: usize) -> Vec<f64> {
 }
 
 /// The weights as given, once they are weights of `n_references` references.
-pub(super) fn fixed(weights: &[f64], n_references: usize) -> Result<Vec<f64>, ObjectiveError> {
+pub(super) fn given(weights: &[f64], n_references: usize) -> Result<Vec<f64>, ObjectiveError> {
     if weights.len() != n_references {
         return Err(ObjectiveError::WeightCount { n_weights: weights.len(), n_references });
     }
@@ -33,9 +38,55 @@ pub(super) fn fixed(weights: &[f64], n_references: usize) -> Result<Vec<f64>, Ob
     Ok(weights.to_vec())
 }
 
+/// How well each reference tells the sides of a set of pairs apart: what the weightings of arXiv 2512.10040 stand on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetStrengths {
+    /// Σ|δ| per reference, δ = log π(chosen) − log π(rejected).
+    strengths: Vec<f64>,
+    /// Pairs with δ > 0 per reference.
+    n_right: Vec<f64>,
+}
+
+impl SetStrengths {
+    /// Of the pairs of a set, each given as it is under every reference. δ is per token where `length_normalized`, as in
+    /// their code, else of the sums.
+    pub fn of<'a>(n_references: usize, length_normalized: bool, pairs: impl IntoIterator<Item = &'a [Scored]>) -> Self {
+        let mut sums = Self { strengths: vec![0.0; n_references], n_right: vec![0.0; n_references] };
+        for references in pairs {
+            for (k, reference) in references.iter().enumerate().take(n_references) {
+                let logps = if length_normalized { reference.per_token() } else { reference.logps };
+                sums.strengths[k] += logps.margin().abs();
+                sums.n_right[k] += if logps.margin() > 0.0 { 1.0 } else { 0.0 };
+            }
+        }
+        sums
+    }
+
+    /// The weights of a weighting that looks at a set; `None` of one that does not.
+    pub fn weights(&self, weighting: Weighting) -> Option<Vec<f64>> {
+        match weighting {
+            Weighting::Vdw | Weighting::Swcw => Some(shares(&self.strengths)),
+            Weighting::Vaw => Some(shares(&self.n_right)),
+            Weighting::SwcwOneHot => {
+                // Of equals the first, which is the base where nothing is told apart.
+                let largest = self.strengths.iter().copied().fold(0.0, f64::max);
+                let k = self.strengths.iter().position(|s| *s == largest).unwrap_or(0);
+                Some(one_hot(k, self.strengths.len()))
+            }
+            Weighting::Arwc | Weighting::Uniform | Weighting::Fixed | Weighting::Thompson => None,
+        }
+    }
+}
+
+/// All weight on reference `k` of `n`.
+pub(super) fn one_hot(k: usize, n: usize) -> Vec<f64> {
+    (0..n).map(|i| if i == k { 1.0 } else { 0.0 }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Sides;
 
     fn logps(chosen: f64, rejected: f64) -> SequenceLogps {
         SequenceLogps { chosen, rejected }
@@ -52,12 +103,33 @@ mod tests {
     }
 
     #[test]
-    fn fixed_weights_are_checked() {
-        assert_eq!(fixed(&[0.25, 0.75], 2), Ok(vec![0.25, 0.75]));
-        assert_eq!(fixed(&[1.0], 2), Err(ObjectiveError::WeightCount { n_weights: 1, n_references: 2 }));
-        assert_eq!(fixed(&[0.5, 0.6], 2), Err(ObjectiveError::InvalidWeights { sum: 1.1 }));
-        assert_eq!(fixed(&[-1.0, 2.0], 2), Err(ObjectiveError::InvalidWeights { sum: 1.0 }));
-        assert!(fixed(&[f64::NAN, 1.0], 2).is_err());
-        assert!(fixed(&[f64::INFINITY, 0.0], 2).is_err());
+    fn given_weights_are_checked() {
+        assert_eq!(given(&[0.25, 0.75], 2), Ok(vec![0.25, 0.75]));
+        assert_eq!(given(&[1.0], 2), Err(ObjectiveError::WeightCount { n_weights: 1, n_references: 2 }));
+        assert_eq!(given(&[0.5, 0.6], 2), Err(ObjectiveError::InvalidWeights { sum: 1.1 }));
+        assert_eq!(given(&[-1.0, 2.0], 2), Err(ObjectiveError::InvalidWeights { sum: 1.0 }));
+        assert!(given(&[f64::NAN, 1.0], 2).is_err());
+        assert!(given(&[f64::INFINITY, 0.0], 2).is_err());
+    }
+
+    #[test]
+    fn a_set_gives_weights_by_strength_or_by_accuracy() {
+        let scored = |chosen: f64, rejected: f64| Scored {
+            logps: logps(chosen, rejected),
+            n_tokens: Sides { chosen: 2.0, rejected: 4.0 },
+        };
+        let pairs = [[scored(-2.0, -4.0), scored(-8.0, -2.0)], [scored(-2.0, -4.0), scored(-1.0, -1.0)]];
+        let sums = SetStrengths::of(2, false, pairs.iter().map(<[_; 2]>::as_slice));
+        assert_eq!(sums.weights(Weighting::Vdw), Some(vec![0.4, 0.6]));
+        assert_eq!(sums.weights(Weighting::Swcw), Some(vec![0.4, 0.6]));
+        assert_eq!(sums.weights(Weighting::Vaw), Some(vec![1.0, 0.0]));
+        assert_eq!(sums.weights(Weighting::SwcwOneHot), Some(vec![0.0, 1.0]));
+        assert_eq!(sums.weights(Weighting::Arwc), None);
+        // Per token the first reference sees no difference: −2/2 is −4/4.
+        let per_token = SetStrengths::of(2, true, pairs.iter().map(<[_; 2]>::as_slice));
+        assert_eq!(per_token.weights(Weighting::Vdw), Some(vec![0.0, 1.0]));
+        let nothing = SetStrengths::of(2, false, []);
+        assert_eq!(nothing.weights(Weighting::Vaw), Some(vec![0.5, 0.5]));
+        assert_eq!(nothing.weights(Weighting::SwcwOneHot), Some(vec![1.0, 0.0]));
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     model::{ModelFacts, inspect, save_adapter, save_full},
     run_dir::{CheckpointFile, CheckpointManifest, RunDir, read_json, sync_dir},
     text::Codec,
-    train::Policy,
+    train::{Policy, Weigher},
 };
 
 /// `state.json`: where the loop stands, and what the run stands on.
@@ -32,6 +32,8 @@ pub(super) struct LoopState {
     pub(super) references: Vec<String>,
     /// Digest of the training file.
     pub(super) training_file: String,
+    /// The references' weights and what changes them.
+    pub(super) weigher: Weigher,
     /// The newest metrics, for the checkpoint's event.
     pub(super) newest: BTreeMap<String, f64>,
 }

@@ -6,7 +6,8 @@ use super::journal::Journal;
 use crate::{
     dataset::{self, PreferencePair},
     domain::{Failure, FailureCode, Hyperparameters, Level},
-    text::{Codec, EncodedPair, Fit, FitReport, fit},
+    score::{ScoringCompletion, ScoringRow},
+    text::{Codec, EncodedPair, Fit, FitReport, TextError, cut_prompt_to_chars, fit, row_digest},
 };
 
 /// A pair that will be used.
@@ -17,6 +18,27 @@ pub(super) struct Prepared {
     pub(super) encoded: EncodedPair,
     /// Characters kept of the rendered prompt, if it was cut.
     pub(super) n_chars_kept: Option<usize>,
+}
+
+impl Prepared {
+    /// The names of what a reference is asked, in its own rendering: a row per completion.
+    pub(super) fn row_digests(&self, codec: &Codec) -> Result<Vec<String>, TextError> {
+        let prompt = codec.render_prompt(&self.pair.prompt)?;
+        let row = |completion| row_digest(&prompt, completion, self.n_chars_kept, None);
+        Ok(vec![row(&self.pair.chosen), row(&self.pair.rejected)])
+    }
+
+    /// The completions in a reference's own tokens, in the order of the digests.
+    pub(super) fn scoring_row(&self, codec: &Codec) -> Result<ScoringRow, TextError> {
+        let encoded = codec.encode_pair(&self.pair)?;
+        let encoded = match self.n_chars_kept {
+            Some(n_chars_kept) => cut_prompt_to_chars(encoded, n_chars_kept),
+            None => encoded,
+        };
+        let completion = |tokens| ScoringCompletion { tokens, weights: None };
+        let completions = vec![completion(encoded.chosen), completion(encoded.rejected)];
+        Ok(ScoringRow { prompt: encoded.prompt, completions })
+    }
 }
 
 /// Reads and encodes one file. `name` is what people call it.

@@ -9,35 +9,41 @@ use super::{journal::Journal, prepare::Prepared, signal};
 use crate::{
     domain::{Dtype, Failure, FailureCode, Level, Phase, ResolvedReference},
     model::{Decoder, Parameters, Tuning, Weights},
-    objective::SequenceLogps,
     run_dir::{JsonLines, RunDir},
-    score::{ScoringPair, score_pairs},
-    text::{Codec, EncodedPair, cut_prompt_to_chars, row_digest},
+    score::{ScoringCompletion, ScoringRow, score},
+    text::Codec,
 };
 
 /// Pairs scored at once. Which pairs share a batch is a matter of their place alone: what a batch holds moves its last bits,
 /// and a resumed run must find the same.
 const N_AT_ONCE: usize = 8;
 
-/// One line of `scores.out.jsonl`.
+/// One line of `scores.out.jsonl`: one completion under one reference.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct ScoreLine {
     /// Digest of the reference's files.
     reference: String,
-    /// Digests of the exact prompt with each completion and the cut.
-    chosen_row: String,
-    rejected_row: String,
+    /// Digest of the exact prompt, the completion, the cut and the tokens that count.
+    row: String,
     /// Line of the file; for people.
     line: u64,
-    /// Summed log-probabilities, in nats.
-    chosen: f64,
-    rejected: f64,
+    /// (Weighted) sum of the log-probabilities of its tokens, in nats.
+    logp: f64,
+    /// Tokens that count, in the reference's own tokenizer.
+    n_tokens: f64,
+}
+
+/// What a reference says of one completion.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Score {
+    pub(super) logp: f64,
+    pub(super) n_tokens: f64,
 }
 
 /// The scores known so far, and the file new ones go to.
 pub(super) struct Scores {
     dtype: Dtype,
-    known: HashMap<(String, String, String), SequenceLogps>,
+    known: HashMap<(String, String), Score>,
     out: JsonLines,
 }
 
@@ -48,29 +54,29 @@ impl Scores {
         let mut known = HashMap::new();
         for line in fs_err::read_to_string(run.scores_out())?.lines() {
             let s: ScoreLine = serde_json::from_str(line).context("scores.out.jsonl has a line that is no score")?;
-            let logps = SequenceLogps { chosen: s.chosen, rejected: s.rejected };
-            known.insert((s.reference, s.chosen_row, s.rejected_row), logps);
+            known.insert((s.reference, s.row), Score { logp: s.logp, n_tokens: s.n_tokens });
         }
         Ok(Self { dtype, known, out })
     }
 
-    /// Scores `pairs` under one reference where that is not known yet; loads it only if something is missing.
-    /// `policy` is what reference 0 is scored with: the policy before its first step. `None` if asked to stop.
+    /// Scores the completions of `pairs` under one reference where that is not known yet; loads it only if something is
+    /// missing. `policy` is what reference 0 is scored with: the policy before its first step. `None` if asked to stop.
     pub(super) fn of(
         &mut self,
         reference: &ResolvedReference,
         pairs: &[&Prepared],
         policy: Option<(&Decoder, &Parameters)>,
         journal: &mut Journal,
-    ) -> anyhow::Result<Option<Vec<SequenceLogps>>> {
+    ) -> anyhow::Result<Option<Vec<Vec<Score>>>> {
         let codec = Codec::load(&reference.location).map_err(|e| unusable(reference, &e))?;
-        let mut keys = Vec::with_capacity(pairs.len());
-        for p in pairs {
-            let prompt = codec.render_prompt(&p.pair.prompt).map_err(|e| unusable(reference, &e))?;
-            let row = |completion| row_digest(&prompt, completion, p.n_chars_kept, None);
-            keys.push((reference.digest.clone(), row(&p.pair.chosen), row(&p.pair.rejected)));
+        let mut rows = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            rows.push(pair.row_digests(&codec).map_err(|e| unusable(reference, &e))?);
         }
-        let n_to_score = keys.iter().filter(|key| !self.known.contains_key(*key)).count();
+        let is_missing = |known: &HashMap<_, _>, rows: &[String]| {
+            rows.iter().any(|row| !known.contains_key(&(reference.digest.clone(), row.clone())))
+        };
+        let n_to_score = rows.iter().filter(|rows| is_missing(&self.known, rows)).count();
         let mut n_done = 0;
         let name = reference.model.as_str();
         journal.message(
@@ -87,8 +93,8 @@ impl Scores {
                 (None, Some((decoder, parameters))) => (decoder, parameters),
                 (None, None) => unreachable!("loaded where there is no policy"),
             };
-            for (pairs, keys) in pairs.chunks(N_AT_ONCE).zip(keys.chunks(N_AT_ONCE)) {
-                let n_missing = keys.iter().filter(|key| !self.known.contains_key(*key)).count();
+            for (pairs, rows) in pairs.chunks(N_AT_ONCE).zip(rows.chunks(N_AT_ONCE)) {
+                let n_missing = rows.iter().filter(|rows| is_missing(&self.known, rows)).count();
                 if n_missing == 0 {
                     continue;
                 }
@@ -96,14 +102,18 @@ impl Scores {
                     return Ok(None);
                 }
                 journal.progress(Phase::ScoringReferences, n_done, n_to_score, Some(name))?;
-                self.score(reference, &codec, (decoder, parameters), pairs, keys)?;
+                self.score(reference, &codec, (decoder, parameters), pairs, rows)?;
                 n_done += n_missing;
             }
             journal.progress(Phase::ScoringReferences, n_to_score, n_to_score, Some(name))?;
             self.out.sync()?;
         }
-        let find = |key| self.known.get(key).copied().context("a reference score is missing although it was computed");
-        keys.iter().map(find).collect::<anyhow::Result<Vec<_>>>().map(Some)
+        let find = |row: &String| {
+            let key = (reference.digest.clone(), row.clone());
+            self.known.get(&key).copied().context("a reference score is missing although it was computed")
+        };
+        let scores = rows.iter().map(|rows| rows.iter().map(find).collect::<anyhow::Result<Vec<_>>>());
+        scores.collect::<anyhow::Result<Vec<_>>>().map(Some)
     }
 
     fn score(
@@ -112,35 +122,42 @@ impl Scores {
         codec: &Codec,
         (decoder, parameters): (&Decoder, &Parameters),
         pairs: &[&Prepared],
-        keys: &[(String, String, String)],
+        digests: &[Vec<String>],
     ) -> anyhow::Result<()> {
-        let mut scoring = Vec::with_capacity(pairs.len());
-        for p in pairs {
-            let encoded = codec.encode_pair(&p.pair).map_err(|e| unusable(reference, &e))?;
-            let encoded = match p.n_chars_kept {
-                Some(n_chars_kept) => cut_prompt_to_chars(encoded, n_chars_kept),
-                None => encoded,
-            };
-            let EncodedPair { prompt, chosen, rejected, .. } = encoded;
-            scoring.push(ScoringPair { prompt, chosen, rejected });
+        let mut rows: Vec<ScoringRow> = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            rows.push(pair.scoring_row(codec).map_err(|e| unusable(reference, &e))?);
         }
-        let borrowed: Vec<&ScoringPair> = scoring.iter().collect();
-        let scores = score_pairs(decoder, parameters, &borrowed)?;
-        for ((p, key), (chosen, rejected)) in pairs.iter().zip(keys).zip(scores) {
-            if self.known.contains_key(key) {
-                continue;
+        let scores = score(decoder, parameters, &rows)?;
+        for (((pair, digests), row), logps) in pairs.iter().zip(digests).zip(&rows).zip(scores) {
+            for ((digest, completion), logp) in digests.iter().zip(&row.completions).zip(logps) {
+                self.keep(reference, pair.pair.line, digest, completion, logp)?;
             }
-            let line = p.pair.line;
-            if !(chosen.is_finite() && rejected.is_finite()) {
-                let message =
-                    format!("the log-probability of line {line} under {} is not a finite number", reference.model);
-                return Err(Failure::new(FailureCode::InvalidReferenceScore, message).into());
-            }
-            let (digest, chosen_row, rejected_row) = key.clone();
-            let score = ScoreLine { reference: digest, chosen_row, rejected_row, line, chosen, rejected };
-            self.out.append(&score)?;
-            self.known.insert(key.clone(), SequenceLogps { chosen, rejected });
         }
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        reference: &ResolvedReference,
+        line: u64,
+        row: &str,
+        completion: &ScoringCompletion,
+        logp: f64,
+    ) -> anyhow::Result<()> {
+        let key = (reference.digest.clone(), row.to_owned());
+        if self.known.contains_key(&key) {
+            return Ok(());
+        }
+        if !logp.is_finite() {
+            let message =
+                format!("the log-probability of line {line} under {} is not a finite number", reference.model);
+            return Err(Failure::new(FailureCode::InvalidReferenceScore, message).into());
+        }
+        let score = Score { logp, n_tokens: completion.n_tokens() };
+        let (reference, row) = key.clone();
+        self.out.append(&ScoreLine { reference, row, line, logp, n_tokens: score.n_tokens })?;
+        self.known.insert(key, score);
         Ok(())
     }
 }

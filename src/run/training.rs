@@ -6,19 +6,23 @@ use super::{
     checkpoint::{self, LoopState},
     journal::Journal,
     prepare::{Prepared, prepare},
-    references::{Scores, unusable},
+    references::{Score, Scores, unusable},
     signal,
 };
 use crate::{
     domain::{
-        EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, TrainSpec,
-        Weighting, metric,
+        EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, Sides, TrainSpec,
+        metric,
     },
     fetch,
     model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
+    objective::Scored,
     run_dir::RunDir,
     text::Codec,
-    train::{AdamW, AdamWSettings, Plan, Policy, StepError, TrainingPair, epoch_order, evaluate_pairs, training_step},
+    train::{
+        AdamW, AdamWSettings, Plan, Policy, StepError, TrainingPair, Weigher, epoch_order, evaluate_pairs,
+        training_step,
+    },
 };
 
 /// Longest sampled completion, in tokens.
@@ -62,7 +66,7 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
         let Some(column) = scores.of(reference, &all, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };
         columns.push(column);
     }
-    let policy = build_policy(spec)?;
+    let mut policy = build_policy(spec)?;
     let Some(column) = scores.of(base, &all, Some((&policy.decoder, &policy.parameters)), journal)? else {
         return Ok(RunEvent::Stopped { step: 0 });
     };
@@ -73,11 +77,14 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let validation = with_references(held_out, &columns, pairs.len());
     pairs.shrink_to_fit();
     let plan = Plan::new(settings, pairs.len());
-    let state = LoopState { step: 0, n_tokens: 0, references, training_file, newest: BTreeMap::new() };
+    policy.weigher = Weigher::new(&settings.objective, fixed_weights(spec), spec.references.len(), &validation);
+    let weigher = policy.weigher.clone();
+    let state = LoopState { step: 0, n_tokens: 0, references, training_file, weigher, newest: BTreeMap::new() };
     let mut session = Session { run, spec, codec, policy, training: pairs, validation, plan, state };
     match resumed {
         Some(state) => {
             checkpoint::restore(run, spec, state.step, &mut session.policy)?;
+            session.policy.weigher = state.weigher.clone();
             journal.message(Level::Info, format!("resumed from the checkpoint at step {}", state.step))?;
             session.state = state;
         }
@@ -101,13 +108,15 @@ impl Session<'_> {
             let (epoch_idx, range) = plan.position(self.state.step);
             let order = epoch_order(self.training.len(), self.spec.seed, epoch_idx);
             let batch: Vec<&TrainingPair> = order[range].iter().map(|i| &self.training[*i]).collect();
-            let mut values = match training_step(&mut self.policy, &batch, self.state.step, plan.n_steps) {
+            let step = training_step(&mut self.policy, &batch, &self.validation, self.state.step, plan.n_steps);
+            let mut values = match step {
                 Err(StepError::NonFinite(message)) => {
                     return Err(Failure::new(FailureCode::NonFiniteLoss, message).into());
                 }
                 other => other?,
             };
             self.state.step += 1;
+            self.state.weigher = self.policy.weigher.clone();
             self.state.n_tokens += batch.iter().map(|p| p.n_tokens() as u64).sum::<u64>();
             values.insert(metric::NUM_TOKENS.to_owned(), self.state.n_tokens as f64);
             values.insert(metric::EPOCH.to_owned(), self.state.step as f64 / plan.n_steps_per_epoch as f64);
@@ -169,7 +178,7 @@ impl Session<'_> {
         let mut worst = 0f64;
         for pair in sample {
             let values = evaluate_pairs(&self.policy, std::slice::from_ref(pair))?;
-            let base = pair.references[0];
+            let base = pair.references[0].logps;
             for (name, base) in [(metric::LOGPS_CHOSEN, base.chosen), (metric::LOGPS_REJECTED, base.rejected)] {
                 worst = worst.max((values[name] - base).abs() / base.abs().max(1.0));
             }
@@ -237,7 +246,6 @@ fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
         epsilon: settings.adam_epsilon,
         weight_decay: settings.weight_decay,
     };
-    let weighted = settings.objective.weighting == Weighting::Fixed;
     Ok(Policy {
         optimizer: AdamW::new(optimizer, &parameters),
         decoder,
@@ -245,20 +253,22 @@ fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
         settings: settings.clone(),
         seed: spec.seed,
         reference_names: spec.references.iter().map(|r| r.model.to_string()).collect(),
-        fixed_weights: if weighted {
-            spec.references.iter().map(|r| r.weight.unwrap_or(1.0 / spec.references.len() as f64)).collect()
-        } else {
-            Vec::new()
-        },
+        // Set anew once the pairs are scored.
+        weigher: Weigher::new(&settings.objective, fixed_weights(spec), spec.references.len(), &[]),
     })
 }
 
+/// The weights given with the references; all the same where a lone base has none.
+fn fixed_weights(spec: &TrainSpec) -> Vec<f64> {
+    spec.references.iter().map(|r| r.weight.unwrap_or(1.0 / spec.references.len() as f64)).collect()
+}
+
 /// Joins pairs with their scores; `first` is their place in the columns.
-fn with_references(
-    prepared: Vec<Prepared>,
-    columns: &[Vec<crate::objective::SequenceLogps>],
-    first: usize,
-) -> Vec<TrainingPair> {
+fn with_references(prepared: Vec<Prepared>, columns: &[Vec<Vec<Score>>], first: usize) -> Vec<TrainingPair> {
+    let scored = |scores: &[Score]| Scored {
+        logps: Sides { chosen: scores[0].logp, rejected: scores[1].logp },
+        n_tokens: Sides { chosen: scores[0].n_tokens, rejected: scores[1].n_tokens },
+    };
     prepared
         .into_iter()
         .enumerate()
@@ -267,7 +277,11 @@ fn with_references(
             prompt: p.encoded.prompt,
             chosen: p.encoded.chosen,
             rejected: p.encoded.rejected,
-            references: columns.iter().map(|column| column[first + i]).collect(),
+            token_weights: None,
+            references: columns.iter().map(|column| scored(&column[first + i])).collect(),
+            response: None,
+            other_rewards: Sides::default(),
+            likelihood: Sides::default(),
         })
         .collect()
 }

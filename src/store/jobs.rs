@@ -43,7 +43,7 @@ impl Store {
         let id = JobId::new();
         let files: BTreeSet<&FileId> =
             [Some(&spec.training_file), spec.validation_file.as_ref()].into_iter().flatten().collect();
-        let models: BTreeSet<&ModelId> = spec.references.iter().map(|r| &r.model).chain([&spec.model]).collect();
+        let models: BTreeSet<&ModelId> = spec.models().collect();
         let mut tx = self.write().await?;
         let mut all_checked = true;
         for file in &files {

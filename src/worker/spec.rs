@@ -17,23 +17,27 @@ pub(super) async fn train(
     data_dir: &Path,
     job: &Job,
 ) -> Result<std::result::Result<TrainSpec, Failure>> {
-    let mut references = Vec::with_capacity(job.spec.references.len());
-    for reference in &job.spec.references {
+    let earlier = job.spec.earlier().iter().map(|model| Reference { model: model.clone(), weight: None });
+    let mut resolved = Vec::with_capacity(job.spec.references.len());
+    for reference in job.spec.references.iter().cloned().chain(earlier) {
         let model = match store.model(&reference.model).await {
             Ok(model) => Some(model),
             Err(StoreError::NotFound { .. }) => None,
             Err(e) => return Err(e.into()),
         };
-        match resolve(reference, model) {
-            Ok(resolved) => references.push(resolved),
+        match resolve(&reference, model) {
+            Ok(model) => resolved.push(model),
             Err(failure) => return Ok(Err(failure)),
         }
     }
+    let earlier = resolved.split_off(job.spec.references.len());
     let file = |id: &FileId| data_dir.join("files").join(id.as_str());
     Ok(Ok(TrainSpec {
         job: job.id.clone(),
         seed: job.spec.seed,
-        references,
+        references: resolved,
+        method: job.spec.method.clone(),
+        earlier,
         training_file: file(&job.spec.training_file),
         validation_file: job.spec.validation_file.as_ref().map(file),
         hyperparameters: job.spec.hyperparameters.clone(),

@@ -9,7 +9,7 @@ use mrpo::{
     dataset::read_pairs,
     domain::{Dtype, ModelLocation, WeightsFormat},
     model::{Decoder, Tuning, Weights},
-    score::{ScoringPair, score_pairs},
+    score::{ScoringCompletion, ScoringRow, score},
     text::{Codec, EncodedPair},
 };
 use serde::Deserialize;
@@ -81,11 +81,12 @@ fn compare(weights: PathBuf, format: WeightsFormat, model: &str, dataset: &str, 
     for row in &rows {
         let encoded = codec.encode_pair(&data[row.index]).expect("a pair in tokens");
         let EncodedPair { prompt, chosen, rejected, .. } = encoded;
-        let pair = ScoringPair { prompt, chosen, rejected };
-        let (chosen, rejected) = score_pairs(&decoder, &parameters, &[&pair]).expect("scores")[0];
-        let sides = [(&pair.chosen, chosen, &row.chosen), (&pair.rejected, rejected, &row.rejected)];
-        for (ids, ours, theirs) in sides {
-            let n_tokens = (pair.prompt.len(), ids.len());
+        let n_prompt_tokens = prompt.len();
+        let completions = [chosen, rejected].map(|tokens| ScoringCompletion { tokens, weights: None }).into();
+        let asked = ScoringRow { prompt, completions };
+        let logps = score(&decoder, &parameters, std::slice::from_ref(&asked)).expect("scores").remove(0);
+        for ((completion, ours), theirs) in asked.completions.iter().zip(logps).zip([&row.chosen, &row.rejected]) {
+            let n_tokens = (n_prompt_tokens, completion.tokens.len());
             assert_eq!(n_tokens, (theirs.prompt_tokens, theirs.completion_tokens), "tokens of row {}", row.index);
             let difference = (ours - theirs.logp).abs();
             // Written so that a NaN fails too.

@@ -9,7 +9,9 @@ use std::{
 };
 
 use mrpo::{
-    domain::{Failure, Hyperparameters, JobId, Problems, ResolvedReference, RunEvent, RunSpec, TrainSpec, metric},
+    domain::{
+        Failure, Hyperparameters, JobId, Method, Problems, ResolvedReference, RunEvent, RunSpec, TrainSpec, metric,
+    },
     run_dir::{RunDir, read_json},
 };
 use nix::{
@@ -72,15 +74,22 @@ impl World {
         self.directory.path().join(name)
     }
 
+    /// A run of the method `mrpo`.
     pub(crate) fn spec(&self, hyperparameters: &Value) -> TrainSpec {
+        self.spec_of(Method::Mrpo, hyperparameters)
+    }
+
+    pub(crate) fn spec_of(&self, method: Method, hyperparameters: &Value) -> TrainSpec {
         let mut problems = Problems::default();
         let request = serde_json::from_value(hyperparameters.clone()).unwrap();
-        let hyperparameters = Hyperparameters::resolve(&request, "", &mut problems);
+        let hyperparameters = Hyperparameters::resolve(&request, &method, "", &mut problems);
         assert!(problems.first.is_empty(), "{:?}", problems.first);
         TrainSpec {
             job: JobId::new(),
             seed: 7,
             references: self.references.clone(),
+            method,
+            earlier: Vec::new(),
             training_file: self.path("training.jsonl"),
             validation_file: Some(self.path("validation.jsonl")),
             hyperparameters,
@@ -164,11 +173,11 @@ impl Run {
     }
 
     /// Every score as (reference, chosen, rejected).
-    pub(crate) fn scores(&self) -> Vec<[String; 3]> {
+    pub(crate) fn scores(&self) -> Vec<[String; 2]> {
         let text = std::fs::read_to_string(self.dir.scores_out()).unwrap_or_default();
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let lines = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.map(|line| ["reference", "chosen_row", "rejected_row"].map(|key| line[key].to_string())).collect()
+        lines.map(|line| ["reference", "row"].map(|key| line[key].to_string())).collect()
     }
 
     /// What came of it; `extra` names the steps of checkpoints that only a stop has brought.

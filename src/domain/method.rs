@@ -1,0 +1,528 @@
+//! Methods: what a job optimises. Each is a combination of the parts of an objective, some with extra fields of the rows.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Auto, HyperparametersRequest, ModelId, ObjectiveSpec, Problems, Reference, ReferenceListId};
+
+/// A method this server trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodKind {
+    /// Direct Preference Optimization against the policy's own start (arXiv 2305.18290).
+    Dpo,
+    /// Multi-Reference Preference Optimization (arXiv 2405.16388): the references make up one virtual reference.
+    Mrpo,
+    /// The weighted sum of the losses against each reference (the baseline of arXiv 2405.16388).
+    MultiDpo,
+    /// Multi-Objective DPO (arXiv 2310.03708): rows bring rewards of other objectives, `margin_rewards_chosen` and
+    /// `margin_rewards_rejected`. With several references or another loss than `sigmoid`: our generalisation.
+    Modpo,
+    /// Sequential Preference Optimization (arXiv 2405.12739): a job is one round, on the rows of one `dimension`, and keeps to
+    /// the implicit rewards of earlier rounds. Our derivation from the paper's objective.
+    Spo,
+    /// Hybrid Preference Optimization (arXiv 2405.17956): rows bring `aux_rewards_chosen` and `aux_rewards_rejected`, which
+    /// weight a likelihood term. Our derivation: the mean reward of a prompt's completions is the baseline, and the likelihood
+    /// is per token.
+    Hpo,
+    /// Self-Exploring Language Models, one round (arXiv 2405.19332): rows bring a `reference_response` of the policy's start.
+    Selm,
+    /// The log-probabilities of those tokens only that `chosen_spans` and `rejected_spans`, or an `edited_response`, name (after
+    /// arXiv 2406.02756). Our derivation: the paper trains a token-level reward model instead.
+    TokenLevel,
+}
+
+impl MethodKind {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dpo => "dpo",
+            Self::Mrpo => "mrpo",
+            Self::MultiDpo => "multi_dpo",
+            Self::Modpo => "modpo",
+            Self::Spo => "spo",
+            Self::Hpo => "hpo",
+            Self::Selm => "selm",
+            Self::TokenLevel => "token_level",
+        }
+    }
+}
+
+/// A method with its own settings, every one filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Method {
+    /// See [`MethodKind::Dpo`].
+    Dpo,
+    /// See [`MethodKind::Mrpo`].
+    Mrpo,
+    /// See [`MethodKind::MultiDpo`].
+    MultiDpo,
+    /// See [`MethodKind::Modpo`].
+    Modpo(ModpoSettings),
+    /// See [`MethodKind::Spo`].
+    Spo(SpoSettings),
+    /// See [`MethodKind::Hpo`].
+    Hpo(HpoSettings),
+    /// See [`MethodKind::Selm`].
+    Selm(SelmSettings),
+    /// See [`MethodKind::TokenLevel`].
+    TokenLevel(TokenLevelSettings),
+}
+
+/// Settings of `modpo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModpoSettings {
+    /// Weight w₀ of the preference that is trained. Default: 1 less the sum of `margin_weights`.
+    pub preference_weight: f64,
+    /// Weight of each margin reward.
+    pub margin_weights: Vec<f64>,
+}
+
+/// Settings of `spo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SpoSettings {
+    /// The rows of this `dimension` are trained on; others are left out.
+    pub dimension: String,
+    /// π₀ … π_{n−2}: what the first round started from, and the model of every round but the last, which is the job's `model`.
+    /// Empty in the first round.
+    pub earlier: Vec<ModelId>,
+    /// λ of each earlier round's reward; as many as `earlier`.
+    pub lambdas: Vec<f64>,
+}
+
+/// Settings of `hpo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HpoSettings {
+    /// Weight γ of the likelihood term. Default 0.1.
+    pub gamma: f64,
+    /// λ in exp(A/λ). Default 1.
+    pub temperature: f64,
+    /// A/λ is kept within ± this. Default 3.
+    pub advantage_clip: f64,
+    /// Weight of each auxiliary reward; empty: all count alike.
+    pub reward_weights: Vec<f64>,
+}
+
+impl HpoSettings {
+    /// The one reward that a completion's auxiliary rewards make.
+    pub fn reward(&self, rewards: &[f64]) -> f64 {
+        if self.reward_weights.is_empty() {
+            rewards.iter().sum::<f64>() / rewards.len().max(1) as f64
+        } else {
+            rewards.iter().zip(&self.reward_weights).map(|(r, w)| r * w).sum()
+        }
+    }
+}
+
+/// Settings of `selm`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SelmSettings {
+    /// α of the optimism term. Default 0.001.
+    pub alpha: f64,
+}
+
+/// Settings of `token_level`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TokenLevelSettings {
+    /// Weight of the tokens outside the spans; those inside weigh 1. Default 0.
+    pub outside_weight: f64,
+}
+
+impl Method {
+    /// Which method it is.
+    pub fn kind(&self) -> MethodKind {
+        match self {
+            Self::Dpo => MethodKind::Dpo,
+            Self::Mrpo => MethodKind::Mrpo,
+            Self::MultiDpo => MethodKind::MultiDpo,
+            Self::Modpo(_) => MethodKind::Modpo,
+            Self::Spo(_) => MethodKind::Spo,
+            Self::Hpo(_) => MethodKind::Hpo,
+            Self::Selm(_) => MethodKind::Selm,
+            Self::TokenLevel(_) => MethodKind::TokenLevel,
+        }
+    }
+
+    /// The extra field that every row of the files needs, by its name in a file's report.
+    pub fn row_field(&self) -> Option<&'static str> {
+        match self {
+            Self::Dpo | Self::Mrpo | Self::MultiDpo => None,
+            Self::Modpo(_) => Some("margin_rewards"),
+            Self::Spo(_) => Some("dimension"),
+            Self::Hpo(_) => Some("aux_rewards"),
+            Self::Selm(_) => Some("reference_response"),
+            Self::TokenLevel(_) => Some("token_spans"),
+        }
+    }
+
+    /// How many values the row's field must have, where that is given.
+    pub fn n_row_values(&self) -> Option<usize> {
+        match self {
+            Self::Modpo(settings) => Some(settings.margin_weights.len()),
+            Self::Hpo(settings) => Some(settings.reward_weights.len()).filter(|n| *n > 0),
+            _ => None,
+        }
+    }
+
+    /// Sets the parts of the objective that the method decides.
+    pub fn apply_to(&self, objective: &mut ObjectiveSpec) {
+        match self {
+            Self::MultiDpo => objective.sum_of_losses = true,
+            Self::Modpo(settings) => objective.preference_weight = settings.preference_weight,
+            Self::Selm(settings) => objective.optimism = settings.alpha,
+            Self::Dpo | Self::Mrpo | Self::Spo(_) | Self::Hpo(_) | Self::TokenLevel(_) => {}
+        }
+    }
+}
+
+/// The method part of a job's body: its type, and its settings in the section of that name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MethodRequest {
+    /// Which method.
+    #[serde(rename = "type")]
+    pub kind: MethodKind,
+    /// Settings of `dpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoRequest>,
+    /// Settings of `mrpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mrpo: Option<MrpoRequest>,
+    /// Settings of `multi_dpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_dpo: Option<MrpoRequest>,
+    /// Settings of `modpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modpo: Option<ModpoRequest>,
+    /// Settings of `spo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spo: Option<SpoRequest>,
+    /// Settings of `hpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hpo: Option<HpoRequest>,
+    /// Settings of `selm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selm: Option<SelmRequest>,
+    /// Settings of `token_level`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_level: Option<TokenLevelRequest>,
+}
+
+/// Settings of `dpo`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DpoRequest {
+    /// Settings; every one may be left out.
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// Settings of `mrpo` and `multi_dpo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MrpoRequest {
+    /// The id of a reference list, or the references themselves. The policy's own start is always reference 0.
+    pub references: ReferencesRequest,
+    /// Settings; every one may be left out.
+    #[serde(default)]
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// Settings of `modpo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModpoRequest {
+    /// References besides the policy's own start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub references: Option<ReferencesRequest>,
+    /// Weight w₀ of the preference that is trained, above 0 and at most 1; default: 1 less the sum of `margin_weights`.
+    #[serde(default)]
+    pub preference_weight: Auto<f64>,
+    /// Weight of each margin reward of a row.
+    pub margin_weights: Vec<f64>,
+    /// Settings; every one may be left out.
+    #[serde(default)]
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// Settings of `spo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SpoRequest {
+    /// References besides the policy's own start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub references: Option<ReferencesRequest>,
+    /// Which rows are trained on.
+    pub dimension: String,
+    /// What the first round started from, then the model of every round but the last; empty in the first round.
+    #[serde(default)]
+    pub earlier: Vec<ModelId>,
+    /// λ of each earlier round, as many as `earlier`; default: 1 each.
+    #[serde(default)]
+    pub lambdas: Auto<Vec<f64>>,
+    /// Settings; every one may be left out.
+    #[serde(default)]
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// Settings of `hpo`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the fields are those of `HpoSettings`")]
+pub struct HpoRequest {
+    /// References besides the policy's own start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub references: Option<ReferencesRequest>,
+    pub gamma: Auto<f64>,
+    pub temperature: Auto<f64>,
+    pub advantage_clip: Auto<f64>,
+    pub reward_weights: Auto<Vec<f64>>,
+    /// Settings; every one may be left out.
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// Settings of `selm`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelmRequest {
+    /// References besides the policy's own start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub references: Option<ReferencesRequest>,
+    /// α of the optimism term, between 0 and 1; default 0.001.
+    pub alpha: Auto<f64>,
+    /// Settings; every one may be left out.
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// Settings of `token_level`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenLevelRequest {
+    /// References besides the policy's own start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub references: Option<ReferencesRequest>,
+    /// Weight of the tokens outside the spans, between 0 and 1; default 0.
+    pub outside_weight: Auto<f64>,
+    /// Settings; every one may be left out.
+    pub hyperparameters: HyperparametersRequest,
+}
+
+/// References by the id of their list, or as a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected the id of a reference list (reflist-...) or a list of {\"model\", \"weight\"?}"
+)]
+pub enum ReferencesRequest {
+    /// A stored list.
+    List(ReferenceListId),
+    /// The references themselves.
+    Inline(Vec<Reference>),
+}
+
+impl MethodRequest {
+    /// The references that the section of its type asks for.
+    pub fn references(&self) -> Option<&ReferencesRequest> {
+        match self.kind {
+            MethodKind::Dpo => None,
+            MethodKind::Mrpo => self.mrpo.as_ref().map(|m| &m.references),
+            MethodKind::MultiDpo => self.multi_dpo.as_ref().map(|m| &m.references),
+            MethodKind::Modpo => self.modpo.as_ref()?.references.as_ref(),
+            MethodKind::Spo => self.spo.as_ref()?.references.as_ref(),
+            MethodKind::Hpo => self.hpo.as_ref()?.references.as_ref(),
+            MethodKind::Selm => self.selm.as_ref()?.references.as_ref(),
+            MethodKind::TokenLevel => self.token_level.as_ref()?.references.as_ref(),
+        }
+    }
+
+    /// The settings of the section of its type.
+    pub fn hyperparameters(&self) -> Option<&HyperparametersRequest> {
+        match self.kind {
+            MethodKind::Dpo => self.dpo.as_ref().map(|m| &m.hyperparameters),
+            MethodKind::Mrpo => self.mrpo.as_ref().map(|m| &m.hyperparameters),
+            MethodKind::MultiDpo => self.multi_dpo.as_ref().map(|m| &m.hyperparameters),
+            MethodKind::Modpo => self.modpo.as_ref().map(|m| &m.hyperparameters),
+            MethodKind::Spo => self.spo.as_ref().map(|m| &m.hyperparameters),
+            MethodKind::Hpo => self.hpo.as_ref().map(|m| &m.hyperparameters),
+            MethodKind::Selm => self.selm.as_ref().map(|m| &m.hyperparameters),
+            MethodKind::TokenLevel => self.token_level.as_ref().map(|m| &m.hyperparameters),
+        }
+    }
+
+    /// Where the section of its type stands in a job's body.
+    pub fn pointer(&self) -> String {
+        format!("/method/{}", self.kind.as_str())
+    }
+
+    /// Fills in the defaults of the method's own settings and checks them.
+    pub fn resolve(&self, problems: &mut Problems) -> Method {
+        self.check_sections(problems);
+        let at = self.pointer();
+        let method = match self.kind {
+            MethodKind::Dpo => Method::Dpo,
+            MethodKind::Mrpo => Method::Mrpo,
+            MethodKind::MultiDpo => Method::MultiDpo,
+            MethodKind::Modpo => Method::Modpo(resolve_modpo(self.modpo.as_ref(), &at, problems)),
+            MethodKind::Spo => Method::Spo(resolve_spo(self.spo.as_ref(), &at, problems)),
+            MethodKind::Hpo => Method::Hpo(resolve_hpo(self.hpo.as_ref(), &at, problems)),
+            MethodKind::Selm => {
+                let alpha = self.selm.as_ref().map_or(1e-3, |m| m.alpha.or(1e-3));
+                check(problems, &at, "alpha", (0.0..=1.0).contains(&alpha), "between 0 and 1");
+                Method::Selm(SelmSettings { alpha })
+            }
+            MethodKind::TokenLevel => {
+                let outside_weight = self.token_level.as_ref().map_or(0.0, |m| m.outside_weight.or(0.0));
+                check(problems, &at, "outside_weight", (0.0..=1.0).contains(&outside_weight), "between 0 and 1");
+                Method::TokenLevel(TokenLevelSettings { outside_weight })
+            }
+        };
+        let needs = match self.kind {
+            MethodKind::Mrpo | MethodKind::MultiDpo => "references",
+            MethodKind::Modpo => "margin_weights",
+            MethodKind::Spo => "dimension",
+            _ => return method,
+        };
+        if self.hyperparameters().is_none() {
+            let kind = self.kind.as_str();
+            problems.at(&at, "missing_field", format!("{kind} needs method.{kind}.{needs}"));
+        }
+        method
+    }
+
+    /// Settings in another section than that of the type would be read by nobody.
+    fn check_sections(&self, problems: &mut Problems) {
+        let sections = [
+            (MethodKind::Dpo, self.dpo.is_some()),
+            (MethodKind::Mrpo, self.mrpo.is_some()),
+            (MethodKind::MultiDpo, self.multi_dpo.is_some()),
+            (MethodKind::Modpo, self.modpo.is_some()),
+            (MethodKind::Spo, self.spo.is_some()),
+            (MethodKind::Hpo, self.hpo.is_some()),
+            (MethodKind::Selm, self.selm.is_some()),
+            (MethodKind::TokenLevel, self.token_level.is_some()),
+        ];
+        for (section, is_there) in sections {
+            if is_there && section != self.kind {
+                let (section, kind) = (section.as_str(), self.kind.as_str());
+                let message = format!("the type is {kind}: give its settings under method.{kind}");
+                problems.at(format!("/method/{section}"), "conflicting_fields", message);
+            }
+        }
+    }
+}
+
+fn check(problems: &mut Problems, pointer: &str, field: &str, ok: bool, expected: &str) {
+    if !ok {
+        problems.at(format!("{pointer}/{field}"), "out_of_range", format!("{field} must be {expected}"));
+    }
+}
+
+/// The most rewards a row can have.
+const MAX_REWARDS: usize = 64;
+
+fn resolve_modpo(request: Option<&ModpoRequest>, at: &str, problems: &mut Problems) -> ModpoSettings {
+    let Some(request) = request else { return ModpoSettings { preference_weight: 1.0, margin_weights: Vec::new() } };
+    let margin_weights = request.margin_weights.clone();
+    let are_weights = (1..=MAX_REWARDS).contains(&margin_weights.len())
+        && margin_weights.iter().all(|w| w.is_finite() && (0.0..=1000.0).contains(w));
+    check(problems, at, "margin_weights", are_weights, "1 to 64 numbers between 0 and 1000");
+    let rest = 1.0 - margin_weights.iter().sum::<f64>();
+    let preference_weight = request.preference_weight.or(rest);
+    let expected = "above 0 and at most 1; left out, it is 1 less the sum of margin_weights";
+    check(problems, at, "preference_weight", preference_weight > 0.0 && preference_weight <= 1.0, expected);
+    ModpoSettings { preference_weight, margin_weights }
+}
+
+fn resolve_spo(request: Option<&SpoRequest>, at: &str, problems: &mut Problems) -> SpoSettings {
+    let Some(request) = request else {
+        return SpoSettings { dimension: String::new(), earlier: Vec::new(), lambdas: Vec::new() };
+    };
+    let SpoRequest { dimension, earlier, .. } = request.clone();
+    let lambdas = request.lambdas.clone().or(vec![1.0; earlier.len()]);
+    check(problems, at, "dimension", !dimension.trim().is_empty(), "the value of the rows' field `dimension`");
+    check(problems, at, "earlier", earlier.len() <= 16, "at most 16 models");
+    let are_weights = lambdas.iter().all(|w| w.is_finite() && (0.0..=1000.0).contains(w));
+    check(problems, at, "lambdas", are_weights, "numbers between 0 and 1000");
+    if lambdas.len() != earlier.len() {
+        let message = format!("{} lambdas for {} earlier models: give one for each", lambdas.len(), earlier.len());
+        problems.at(format!("{at}/lambdas"), "inconsistent_length", message);
+    }
+    SpoSettings { dimension, earlier, lambdas }
+}
+
+fn resolve_hpo(request: Option<&HpoRequest>, at: &str, problems: &mut Problems) -> HpoSettings {
+    let request = request.cloned().unwrap_or_default();
+    let settings = HpoSettings {
+        gamma: request.gamma.or(0.1),
+        temperature: request.temperature.or(1.0),
+        advantage_clip: request.advantage_clip.or(3.0),
+        reward_weights: request.reward_weights.or(Vec::new()),
+    };
+    check(problems, at, "gamma", (0.0..=1000.0).contains(&settings.gamma), "between 0 and 1000");
+    check(problems, at, "temperature", (1e-6..=1e6).contains(&settings.temperature), "between 0.000001 and 1000000");
+    check(problems, at, "advantage_clip", (0.0..=20.0).contains(&settings.advantage_clip), "between 0 and 20");
+    let weights = &settings.reward_weights;
+    let are_weights = weights.len() <= MAX_REWARDS && weights.iter().all(|w| w.is_finite() && w.abs() <= 1000.0);
+    check(problems, at, "reward_weights", are_weights, "at most 64 numbers between -1000 and 1000");
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resolve(body: serde_json::Value) -> (Method, Vec<String>) {
+        let request: MethodRequest = serde_json::from_value(body).expect("well formed");
+        let mut problems = Problems::default();
+        let method = request.resolve(&mut problems);
+        (method, problems.first.into_iter().map(|p| format!("{} {}", p.pointer.unwrap_or_default(), p.code)).collect())
+    }
+
+    #[test]
+    fn every_section_is_read_by_its_type_only() {
+        assert_eq!(resolve(json!({"type": "mrpo"})).1, ["/method/mrpo missing_field"]);
+        assert_eq!(
+            resolve(json!({"type": "dpo", "mrpo": {"references": [{"model": "x"}]}, "selm": {}})).1,
+            ["/method/mrpo conflicting_fields", "/method/selm conflicting_fields"]
+        );
+        assert!(resolve(json!({"type": "hpo"})).1.is_empty());
+        assert_eq!(resolve(json!({"type": "modpo"})).1, ["/method/modpo missing_field"]);
+    }
+
+    #[test]
+    fn the_trained_preference_has_the_rest_of_the_weight() {
+        let (method, problems) = resolve(json!({"type": "modpo", "modpo": {"margin_weights": [0.25, 0.5]}}));
+        assert!(problems.is_empty(), "{problems:?}");
+        let expected = ModpoSettings { preference_weight: 0.25, margin_weights: vec![0.25, 0.5] };
+        assert_eq!(method, Method::Modpo(expected));
+        let mut objective = ObjectiveSpec::default();
+        method.apply_to(&mut objective);
+        assert_eq!(objective.preference_weight, 0.25);
+        let all = resolve(json!({"type": "modpo", "modpo": {"margin_weights": [1.0]}})).1;
+        assert_eq!(all, ["/method/modpo/preference_weight out_of_range"]);
+    }
+
+    #[test]
+    fn a_lambda_goes_with_every_earlier_round() {
+        let spo = |rest: serde_json::Value| {
+            let mut section = json!({"dimension": "safety"});
+            section.as_object_mut().expect("object").extend(rest.as_object().expect("object").clone());
+            resolve(json!({"type": "spo", "spo": section}))
+        };
+        let (method, problems) = spo(json!({"earlier": ["start", "first"]}));
+        assert!(problems.is_empty());
+        assert!(matches!(method, Method::Spo(s) if s.lambdas == [1.0, 1.0]));
+        assert_eq!(spo(json!({"lambdas": [0.5]})).1, ["/method/spo/lambdas inconsistent_length"]);
+    }
+
+    #[test]
+    fn auxiliary_rewards_make_one() {
+        let (method, _) = resolve(json!({"type": "hpo"}));
+        let Method::Hpo(mut settings) = method else { panic!("{method:?}") };
+        assert_eq!(settings.reward(&[1.0, 3.0]), 2.0);
+        settings.reward_weights = vec![1.0, -0.5];
+        assert_eq!(settings.reward(&[1.0, 3.0]), -0.5);
+    }
+}
