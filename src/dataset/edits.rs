@@ -39,6 +39,7 @@ impl PreferencePair {
     /// Where the row has an edited response: the pair of this response over the rejected one, with what the edit has changed
     /// as its spans (the use of minimal edits in arXiv 2406.02756; the row's own chosen completion is left out). Any other
     /// pair as it is.
+    #[must_use]
     pub fn with_edit_as_spans(mut self) -> Self {
         if let Some(edited) = self.extra.edited_response.take() {
             self.extra.spans = Some(spans_of_edit(&self.rejected, &edited));
@@ -67,6 +68,7 @@ fn in_chars(words: &[&str], first: usize, spans: &[Range<usize>]) -> Vec<Range<u
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of one span")]
 mod tests {
     use proptest::{collection::vec, prelude::*};
 

@@ -94,7 +94,9 @@ mod tests {
 
     const COMPLETIONS: Sides<&str> = Sides { chosen: "héllo 🙂", rejected: "no" };
 
-    fn parse_row(row: &Value) -> Result<Option<Sides<Vec<Range<usize>>>>, Vec<String>> {
+    type Spans = Sides<Vec<Range<usize>>>;
+
+    fn parse_row(row: &Value) -> Result<Option<Spans>, Vec<String>> {
         let mut notes = Notes::new(1);
         let spans = parse(row.as_object().expect("an object"), Some(COMPLETIONS), &mut notes);
         let problems: Vec<_> =
