@@ -3,9 +3,11 @@
 mod golden;
 mod gradients;
 mod hub;
+mod methods;
 mod parity;
 mod resume;
 mod sampling;
+mod step;
 mod stops;
 mod text;
 mod tiny;
