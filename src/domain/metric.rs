@@ -36,6 +36,10 @@ pub fn of_reference(name: &str, metric: &str) -> String {
 pub const REFERENCE_MARGIN: &str = "margin";
 /// Per reference: share of pairs it ranks as the data does.
 pub const REFERENCE_ACCURACY: &str = "accuracy";
+/// Per reference: mean over the pairs of chosen less rejected implicit reward against it alone, β(log π_θ − log π_ref).
+pub const REFERENCE_REWARDS_MARGINS: &str = "rewards/margins";
+/// Per reference: share of pairs in which that is above zero.
+pub const REFERENCE_REWARDS_ACCURACIES: &str = "rewards/accuracies";
 /// Per reference: mean weight α.
 pub const REFERENCE_WEIGHT_MEAN: &str = "weight_mean";
 /// Per reference: standard deviation of its weight over the pairs.

@@ -57,12 +57,19 @@ pub enum Weighting {
     /// One reference per step, drawn by Thompson sampling and rewarded where the policy's accuracy on a random part of the
     /// validation set rises (TSW, arXiv 2512.10040).
     Thompson,
+    /// As `arwc`, but only references that rank the pair as people did count (ours).
+    SignedArwc,
+    /// All on the reference that most prefers the chosen response of the pair (ours): no single reference gives any pair a
+    /// larger gradient.
+    MaxMargin,
+    /// By the likelihood of the validation set's preferences under each, exp Σ log σ(β·δ) (ours).
+    Evidence,
 }
 
 impl Weighting {
     /// Whether the weights come from the validation set.
     pub fn needs_validation(self) -> bool {
-        matches!(self, Self::Vdw | Self::Vaw | Self::Thompson)
+        matches!(self, Self::Vdw | Self::Vaw | Self::Thompson | Self::Evidence)
     }
 }
 

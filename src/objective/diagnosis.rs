@@ -133,7 +133,7 @@ mod tests {
         let pair = input(references[0], &references);
         let outcomes = evaluate(spec, &[pair], weights).expect("finite");
         let mut metrics = StepMetrics::new(names.clone());
-        metrics.add(&pair, &outcomes[0]);
+        metrics.add(spec.beta, &pair, &outcomes[0]);
         diagnose(&names, &metrics.values()).into_iter().map(|d| (d.reference, d.finding)).collect()
     }
 

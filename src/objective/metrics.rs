@@ -33,6 +33,8 @@ struct ReferenceSums {
     logp_rejected: f64,
     hits: f64,
     agreements: f64,
+    reward_margin: f64,
+    reward_hits: f64,
     weight: f64,
     weight_squared: f64,
     clips_chosen: f64,
@@ -48,7 +50,7 @@ impl StepMetrics {
     }
 
     /// Adds one pair: the numbers that went into the objective, and what it made of them.
-    pub fn add(&mut self, pair: &PairInput<'_>, outcome: &PairOutcome) {
+    pub fn add(&mut self, beta: f64, pair: &PairInput<'_>, outcome: &PairOutcome) {
         debug_assert_eq!(pair.references.len(), self.references.len(), "one name per reference");
         self.n_pairs += 1;
         let policy = pair.policy.logps;
@@ -70,6 +72,9 @@ impl StepMetrics {
             let n_like_it = if ranks[k] { n_right } else { ranks.len() - n_right };
             // Of the others.
             sums.agreements += (n_like_it - 1) as f64 / (ranks.len() - 1).max(1) as f64;
+            let gained = policy.margin() - logps.margin();
+            sums.reward_margin += beta * gained;
+            sums.reward_hits += as_count(gained > 0.0);
             sums.weight += outcome.weights[k];
             sums.weight_squared += outcome.weights[k].powi(2);
             sums.clips_chosen += as_count(outcome.clipped[k].chosen);
@@ -117,7 +122,7 @@ impl StepMetrics {
 }
 
 impl ReferenceSums {
-    fn means(&self, n: f64) -> [(&'static str, f64); 11] {
+    fn means(&self, n: f64) -> [(&'static str, f64); 13] {
         let weight = self.weight / n;
         let variance = (self.weight_squared / n - weight * weight).max(0.0);
         [
@@ -126,6 +131,8 @@ impl ReferenceSums {
             (metric::REFERENCE_MARGIN, (self.logp_chosen - self.logp_rejected) / n),
             (metric::REFERENCE_ACCURACY, self.hits / n),
             (metric::REFERENCE_AGREEMENT, self.agreements / n),
+            (metric::REFERENCE_REWARDS_MARGINS, self.reward_margin / n),
+            (metric::REFERENCE_REWARDS_ACCURACIES, self.reward_hits / n),
             (metric::REFERENCE_WEIGHT_MEAN, weight),
             (metric::REFERENCE_WEIGHT_STD, variance.sqrt()),
             (metric::REFERENCE_CLIP_FRACTION, (self.clips_chosen + self.clips_rejected) / (2.0 * n)),
@@ -162,7 +169,7 @@ mod tests {
         let pairs = [input(policy, &first), input(policy, &second)];
         let outcomes = evaluate(&ObjectiveSpec::default(), &pairs, &[]).expect("finite");
         for (pair, outcome) in pairs.iter().zip(&outcomes) {
-            metrics.add(pair, outcome);
+            metrics.add(0.1, pair, outcome);
         }
         let values = metrics.values();
         let close = |name: &str, expected: f64| {
@@ -177,6 +184,10 @@ mod tests {
         close("logps/accuracies", 1.0);
         close("refs/base/margin", 8.0);
         close("refs/base/clip_fraction", 0.0);
+        close("refs/base/rewards/margins", -0.3);
+        close("refs/base/rewards/accuracies", 0.0);
+        close("refs/extra/rewards/margins", 0.1 * f64::midpoint(8.0, -2.0));
+        close("refs/extra/rewards/accuracies", 0.5);
         close("refs/base/agreement", 0.5);
         close("refs/agreement", 0.5);
         close("refs/extra/logps/chosen", -43.5);
@@ -189,7 +200,7 @@ mod tests {
         let weights = [3.0 / 11.0, 7.0 / 15.0];
         close("refs/extra/weight_mean", f64::midpoint(weights[0], weights[1]));
         close("refs/extra/weight_std", f64::midpoint(weights[1], -weights[0]));
-        assert_eq!(values.len(), 8 + 2 * 11 + 1);
+        assert_eq!(values.len(), 8 + 2 * 13 + 1);
     }
 
     #[test]
@@ -198,7 +209,7 @@ mod tests {
         let references = [scored(-42.0, -50.0)];
         let pair = input(scored(-40.0, -45.0), &references);
         let outcome = evaluate(&ObjectiveSpec::default(), &[pair], &[]).expect("finite").remove(0);
-        metrics.add(&pair, &outcome);
+        metrics.add(0.1, &pair, &outcome);
         let values = metrics.values();
         assert_eq!((values["refs/base/virtual_share"], values["refs/base/weight_std"]), (1.0, 0.0));
         assert!(!values.contains_key("refs/agreement"));

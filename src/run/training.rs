@@ -203,7 +203,10 @@ impl Session<'_> {
         for pairs in self.training.chunks(settings.batch_size) {
             let inputs: Vec<PairInput<'_>> = pairs.iter().map(TrainingPair::input_at_start).collect();
             let outcomes = evaluate(&settings.objective, &inputs, weigher.weights())?;
-            inputs.iter().zip(&outcomes).for_each(|(input, outcome)| metrics.add(input, outcome));
+            inputs
+                .iter()
+                .zip(&outcomes)
+                .for_each(|(input, outcome)| metrics.add(settings.objective.beta, input, outcome));
         }
         let values = metrics.values();
         for Diagnosis { reference, finding, message } in diagnose(reference_names, &values) {

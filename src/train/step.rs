@@ -212,7 +212,7 @@ fn outcomes(
     let outcomes = evaluate(&policy.settings.objective, &inputs, policy.weigher.weights())
         .map_err(|BatchError { index, source }| StepError::Objective { line: pairs[index].line, source })?;
     for (input, outcome) in inputs.iter().zip(&outcomes) {
-        metrics.add(input, outcome);
+        metrics.add(policy.settings.objective.beta, input, outcome);
     }
     Ok(outcomes)
 }

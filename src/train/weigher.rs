@@ -20,15 +20,19 @@ impl Weigher {
     /// Before the first step. `fixed` is read under `weighting: fixed` only; `validation` by those that need it.
     pub fn new(spec: &ObjectiveSpec, fixed: Vec<f64>, n_references: usize, validation: &[TrainingPair]) -> Self {
         let strengths = |pairs: &[TrainingPair]| {
-            SetStrengths::of(n_references, spec.length_normalized, pairs.iter().map(|p| p.references.as_slice()))
+            SetStrengths::of(n_references, spec, pairs.iter().map(|p| p.references.as_slice()))
         };
         let (weights, bandit) = match spec.weighting {
             Weighting::Fixed => (Some(fixed), None),
             Weighting::Thompson => (None, Some(Bandit::new(n_references, spec.thompson_prior))),
-            Weighting::Vdw | Weighting::Vaw => (strengths(validation).weights(spec.weighting), None),
+            Weighting::Vdw | Weighting::Vaw | Weighting::Evidence => {
+                (strengths(validation).weights(spec.weighting), None)
+            }
             // No batch yet: the base, or all the same.
             Weighting::SwcwOneHot => (strengths(&[]).weights(spec.weighting), None),
-            Weighting::Swcw | Weighting::Arwc | Weighting::Uniform => (None, None),
+            Weighting::Swcw | Weighting::Arwc | Weighting::SignedArwc | Weighting::MaxMargin | Weighting::Uniform => {
+                (None, None)
+            }
         };
         Self { weights: weights.unwrap_or_else(|| vec![1.0 / n_references as f64; n_references]), bandit }
     }
@@ -52,7 +56,7 @@ impl Weigher {
     pub(super) fn look_at(&mut self, spec: &ObjectiveSpec, batch: &[&TrainingPair]) {
         if matches!(spec.weighting, Weighting::Swcw | Weighting::SwcwOneHot) {
             let references = batch.iter().map(|pair| -> &[Scored] { &pair.references });
-            let strengths = SetStrengths::of(self.weights.len(), spec.length_normalized, references);
+            let strengths = SetStrengths::of(self.weights.len(), spec, references);
             if let Some(weights) = strengths.weights(spec.weighting) {
                 self.weights = weights;
             }

@@ -20,7 +20,7 @@ const N_PAIRS: usize = 6;
 
 /// Pairs with every extra field.
 fn rows() -> String {
-    let mut text = String::new();
+    let mut rows = Vec::new();
     for (i, line) in tiny::pairs(N_PAIRS, 0, 30).lines().enumerate() {
         let mut row: Value = serde_json::from_str(line).expect("a row");
         let x = i as f64;
@@ -32,9 +32,9 @@ fn rows() -> String {
         row["reference_response"] = json!(format!("well {i}"));
         row["chosen_spans"] = json!([[0, 5]]);
         row["rejected_spans"] = json!([[2, 3], [5, 9]]);
-        text += &format!("{row}\n");
+        rows.push(row.to_string());
     }
-    text
+    rows.join("\n")
 }
 
 fn world() -> World {
