@@ -97,6 +97,7 @@ def main():
             "job": JOB,
             "seed": 1,
             "references": references,
+            "method": {"type": "mrpo"},
             "training_file": str(Path(pairs).resolve()),
             "validation_file": None,
             "hyperparameters": hyperparameters,
