@@ -158,11 +158,12 @@ impl Method {
 
     /// How many values the row's field must have, where that is given.
     pub fn n_row_values(&self) -> Option<usize> {
-        match self {
-            Self::Modpo(settings) => Some(settings.margin_weights.len()),
-            Self::Hpo(settings) => Some(settings.reward_weights.len()).filter(|n| *n > 0),
-            _ => None,
-        }
+        let weights = match self {
+            Self::Modpo(settings) => &settings.margin_weights,
+            Self::Hpo(settings) => &settings.reward_weights,
+            _ => return None,
+        };
+        Some(weights.len()).filter(|n| *n > 0)
     }
 
     /// Sets the parts of the objective that the method decides.

@@ -5,6 +5,7 @@ mod errors;
 mod files;
 mod health;
 mod jobs;
+mod methods;
 mod models;
 mod reference_lists;
 mod support;
