@@ -8,6 +8,7 @@ mod hyperparameters;
 mod ids;
 mod job;
 mod method;
+mod method_request;
 pub mod metric;
 mod model;
 mod objective;
@@ -26,9 +27,10 @@ pub use hyperparameters::{
 };
 pub use ids::{CheckpointId, EventId, FileId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
-pub use method::{
-    DpoRequest, HpoRequest, HpoSettings, Method, MethodKind, MethodRequest, ModpoRequest, ModpoSettings, MrpoRequest,
-    ReferencesRequest, SelmRequest, SelmSettings, SpoRequest, SpoSettings, TokenLevelRequest, TokenLevelSettings,
+pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
+pub use method_request::{
+    DpoRequest, HpoRequest, MethodRequest, ModpoRequest, MrpoRequest, ReferencesRequest, SelmRequest, SpoRequest,
+    TokenLevelRequest,
 };
 pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSource, ModelStatus, WeightsFormat};
 pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
