@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """How the mix, the weighting and the clip of the references change what a policy learns: a grid of short runs.
 
-usage: weightings.py MRPO MODEL PAIRS.jsonl WORK_DIR [--grid full|short] [--bad] [KEY=VALUE ...]
+usage: weightings.py MRPO MODEL PAIRS.jsonl WORK_DIR [--grid=full|weightings|short] [--bad] [KEY=VALUE ...]
 
 MODEL is a Hugging Face directory or a GGUF file, PAIRS preference pairs. The last 128 pairs are held out; the others are cut
 in thirds. One adapter is trained with DPO on the first third, one on the second (with --bad: on the second with its sides
 exchanged), and the policy on the last third against base and adapters, with every setting of the grid and three seeds. Every
 run is a run directory of WORK_DIR and is not done again. Prints a table in Markdown; WORK_DIR/runs.jsonl has every run.
-KEY=VALUE overrides a setting of all runs; n_train=N takes N pairs of the last third.
+KEY=VALUE overrides a setting of all runs; n_train=N takes N pairs of the last third, n_held_out=N holds out N instead of 128.
 Needs nothing but Python and mrpo.
 """
 
@@ -20,10 +20,14 @@ import sys
 from pathlib import Path
 
 SEEDS = (1, 2, 3)
-N_HELD_OUT = 128
 MIXES = ("harmonic", "geometric", "arithmetic", "losses")
 CLIPS = ("adaptive", "fixed", "none")
 WEIGHTINGS = ("arwc", "uniform", "vdw", "vaw", "swcw", "swcw_one_hot", "thompson", "signed_arwc", "max_margin", "evidence")
+GRIDS = {
+    "full": (MIXES, WEIGHTINGS, CLIPS),
+    "weightings": (("harmonic", "geometric"), WEIGHTINGS, ("adaptive", "none")),
+    "short": (("harmonic", "geometric"), ("arwc", "vaw", "max_margin", "evidence"), ("adaptive", "none")),
+}
 # Student's t for 95 % and two degrees of freedom.
 T_95 = 4.303
 
@@ -51,12 +55,12 @@ SETTINGS = {
 
 
 class Study:
-    def __init__(self, mrpo, model, pairs, work, settings, n_train, bad):
+    def __init__(self, mrpo, model, pairs, work, settings, n_train, n_held_out, bad):
         self.mrpo, self.work, self.settings = mrpo, work, settings
         work.mkdir(parents=True, exist_ok=True)
         rows = [json.loads(line) for line in pairs.read_text().splitlines() if line.strip()]
         rows = [row for row in rows if row["chosen"].strip() and row["rejected"].strip() and row["chosen"] != row["rejected"]]
-        rest, held_out = rows[:-N_HELD_OUT], rows[-N_HELD_OUT:]
+        rest, held_out = rows[:-n_held_out], rows[-n_held_out:]
         n = len(rest) // 3
         thirds = [rest[:n], rest[n : 2 * n], rest[2 * n : 3 * n]]
         if bad:
@@ -145,18 +149,15 @@ def numbers(values):
 
 def main():
     options = [a for a in sys.argv[1:] if "=" in a or a.startswith("--")]
-    mrpo, model, pairs, work = [a for a in sys.argv[1:] if a not in options and a not in ("full", "short")]
-    short = "short" in sys.argv
-    given = dict(a.split("=", 1) for a in options if "=" in a)
-    n_train = int(given.pop("n_train", 10**9))
+    mrpo, model, pairs, work = [a for a in sys.argv[1:] if a not in options]
+    grid_name = next((a.removeprefix("--grid=") for a in options if a.startswith("--grid=")), "full")
+    given = dict(a.split("=", 1) for a in options if not a.startswith("--"))
+    n_train, n_held_out = int(given.pop("n_train", 10**9)), int(given.pop("n_held_out", 128))
     settings = {**SETTINGS, **{key: json.loads(value) for key, value in given.items()}}
-    study = Study(mrpo, Path(model), Path(pairs), Path(work).resolve(), settings, n_train, "--bad" in options)
+    study = Study(mrpo, Path(model), Path(pairs), Path(work).resolve(), settings, n_train, n_held_out, "--bad" in options)
 
     grid = [("single", name, "none") for name in ("base", "adapter-1", "adapter-2")]
-    if short:
-        grid += itertools.product(("harmonic", "geometric"), ("arwc", "uniform", "vaw", "max_margin"), ("adaptive", "none"))
-    else:
-        grid += itertools.product(MIXES, WEIGHTINGS, CLIPS)
+    grid += itertools.product(*GRIDS[grid_name])
     rows, before = [], None
     for mix, weighting, clip in grid:
         results = []
