@@ -62,7 +62,12 @@ def scores_of(run_dir, index):
     run_dir = Path(run_dir)
     digest = json.loads((run_dir / "spec.json").read_text())["references"][index]["digest"]
     lines = [json.loads(line) for line in open(run_dir / "scores.out.jsonl", encoding="utf-8")]
-    return {line["line"]: line for line in lines if line["reference"] == digest}
+    scores = {}
+    # A line per completion: the chosen one's comes first.
+    for line in lines:
+        if line["reference"] == digest:
+            scores.setdefault(line["line"], []).append(line["logp"])
+    return {line: dict(zip(("chosen", "rejected"), logps)) for line, logps in scores.items()}
 
 
 def reference(name, model):
