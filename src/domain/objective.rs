@@ -178,6 +178,7 @@ pub struct ObjectiveSpec {
     /// Which reference a weight belongs to.
     pub weight_convention: WeightConvention,
     /// No virtual reference, but the weighted sum of the losses against each (clipped) reference (the method `multi_dpo`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sum_of_losses: bool,
     /// The loss of a pair.
     pub loss: Losses,

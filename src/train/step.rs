@@ -47,7 +47,8 @@ pub enum StepError {
     Tensor(#[from] candle_core::Error),
 }
 
-/// One optimizer step on `batch` after `n_done` of `n_steps`. Returns its metrics; on an error the parameters are as before.
+/// One optimizer step on `batch` after `n_done` of `n_steps`. Returns its metrics; on an error the run cannot go on, and where a
+/// number was not finite before the optimizer moved anything, the parameters are as before.
 ///
 /// `validation` is looked at under `weighting: thompson` only.
 pub fn training_step(
