@@ -19,6 +19,7 @@ mod jobs;
 mod metrics;
 mod models;
 mod objective_batch;
+mod objective_numbers;
 mod objective_request;
 mod objectives;
 mod observe;

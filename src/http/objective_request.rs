@@ -1,7 +1,8 @@
 //! From a request to evaluate an objective to what can be evaluated: the rules of a job, and everything that is wrong at once.
 
 use super::{
-    objective_batch::{self, Batch},
+    objective_batch::Batch,
+    objective_numbers::{check_pairs, check_weighting_pairs},
     objectives::ObjectiveRequest,
 };
 use crate::{
@@ -21,14 +22,9 @@ pub(super) fn accept(request: &ObjectiveRequest) -> Result<Batch, Problems> {
     check_readers(request, &mut problems);
     let method = method(request, &mut problems);
     let spec = spec(request, &method, &mut problems);
-    objective_batch::check(request, &method, &spec, &mut problems);
+    check_pairs(request, &method, &spec, &mut problems);
     check_weights(request, &spec, &mut problems);
     if problems.is_empty() { Ok(Batch::of(request, &method, spec)) } else { Err(problems) }
-}
-
-/// The references of every pair: those of the first.
-pub(super) fn n_references(request: &ObjectiveRequest) -> usize {
-    request.pairs.first().map_or(0, |pair| pair.references.chosen.len())
 }
 
 /// A setting of another method would be read by nobody.
@@ -89,11 +85,10 @@ fn method(request: &ObjectiveRequest, problems: &mut Problems) -> Method {
         MethodKind::Spo => {
             // The rules count the earlier models; their names say nothing here, nor does the dimension.
             let model: ModelId = "earlier".parse().expect("a legal name");
-            let n_earlier = objective_batch::n_earlier(request);
             section.spo = Some(SpoRequest {
                 references: None,
                 dimension: "any".to_owned(),
-                earlier: vec![model; n_earlier],
+                earlier: vec![model; request.n_earlier()],
                 lambdas: request.lambdas.clone(),
                 hyperparameters: HyperparametersRequest::default(),
             });
@@ -150,7 +145,7 @@ fn spec(request: &ObjectiveRequest, method: &Method, problems: &mut Problems) ->
         ..HyperparametersRequest::default()
     };
     let spec = Hyperparameters::resolve(&settings, method, "/objective", problems).objective;
-    let n_references = n_references(request);
+    let n_references = request.n_references();
     if spec.weight_convention == WeightConvention::AuthorsCode && n_references != 2 {
         let message = format!("{}: take 'paper'", ObjectiveError::ExchangeNeedsTwo(n_references));
         problems.at("/objective/weight_convention", "conflicting_fields", message);
@@ -160,7 +155,7 @@ fn spec(request: &ObjectiveRequest, method: &Method, problems: &mut Problems) ->
 
 /// What the weighting needs, and what it would not read.
 fn check_weights(request: &ObjectiveRequest, spec: &ObjectiveSpec, problems: &mut Problems) {
-    let n_references = n_references(request);
+    let n_references = request.n_references();
     match (&request.weights, spec.weighting) {
         (Some(weights), Weighting::Fixed) => {
             if let Err(e) = checked_weights(weights, n_references) {
@@ -192,7 +187,7 @@ fn check_weights(request: &ObjectiveRequest, spec: &ObjectiveSpec, problems: &mu
             let message = "this weighting looks at held-out pairs: give their log-probabilities as weighting_pairs";
             problems.at("/weighting_pairs", "missing_field", message);
         }
-        Some(pairs) if is_of_a_set => objective_batch::check_weighting_pairs(pairs, n_references, spec, problems),
+        Some(pairs) if is_of_a_set => check_weighting_pairs(pairs, n_references, spec, problems),
         Some(_) => {
             let message = "this weighting looks at no other pairs: leave weighting_pairs out";
             problems.at("/weighting_pairs", "conflicting_fields", message);

@@ -54,6 +54,18 @@ pub(super) struct ObjectiveRequest {
     pub(super) pairs: Vec<ObjectivePair>,
 }
 
+impl ObjectiveRequest {
+    /// The references of every pair: those of the first.
+    pub(super) fn n_references(&self) -> usize {
+        self.pairs.first().map_or(0, |pair| pair.references.chosen.len())
+    }
+
+    /// The earlier policies of every pair: those of the first.
+    pub(super) fn n_earlier(&self) -> usize {
+        self.pairs.first().and_then(|pair| pair.earlier.as_ref()).map_or(0, |earlier| earlier.chosen.len())
+    }
+}
+
 fn mrpo() -> MethodKind {
     MethodKind::Mrpo
 }
