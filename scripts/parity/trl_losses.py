@@ -5,9 +5,9 @@ gradients by the log-probabilities of whole completions.
 usage: trl_losses.py MRPO | --url URL       (exit status 1 if a figure is over its limit)
 
 MRPO is the program: it is started on a free port, with a data directory that is thrown away. The trainer is made without a model; a
-stub in its place answers with per-token log-probabilities whose sums are the numbers compared. TRL's `sft` is the mean over the
-tokens of the whole batch, mrpo's `sft_weight` the mean over pairs of the mean over tokens: where it takes part, all chosen completions
-have one length, and both are the same.
+stub in its place answers with per-token log-probabilities whose sums are the numbers compared. Differences are relative to the
+largest number of the batch. TRL's `sft` is the mean over the tokens of the whole batch, mrpo's `sft_weight` the mean over pairs of the
+mean over tokens: where it takes part, all chosen completions have one length, and both are the same.
 """
 
 import contextlib
