@@ -68,4 +68,7 @@ train runs/plain runs/stories $name.jsonl batch_size=24 reference=runs/full
 step golden runs/plain "$shared/golden/logps_stories260k_plain_llms_from_scratch_polite.jsonl" "$shared/models/stories260k"
 step made_model runs/plain runs/full/checkpoints/step-000003
 
+# Every loss of TRL, by its own function on the same numbers.
+step trl_losses "$mrpo"
+
 step summary summary.jsonl | tee summary.txt

@@ -22,11 +22,15 @@ from pathlib import Path
 SEEDS = (1, 2, 3)
 MIXES = ("harmonic", "geometric", "arithmetic", "losses")
 CLIPS = ("adaptive", "fixed", "none")
-WEIGHTINGS = ("arwc", "uniform", "vdw", "vaw", "swcw", "swcw_one_hot", "thompson", "signed_arwc", "max_margin", "evidence")
+WEIGHTINGS = ("arwc", "uniform", "vdw", "vaw", "swcw", "swcw_one_hot", "thompson", "max_margin", "evidence")
 GRIDS = {
-    "full": (MIXES, WEIGHTINGS, CLIPS),
-    "weightings": (("harmonic", "geometric"), WEIGHTINGS, ("adaptive", "none")),
-    "short": (("harmonic", "geometric"), ("arwc", "vaw", "max_margin", "evidence"), ("adaptive", "none")),
+    "full": [(MIXES, WEIGHTINGS, CLIPS)],
+    "weightings": [(("harmonic", "geometric"), WEIGHTINGS, ("adaptive", "none"))],
+    # With all weight on one reference the mix does not matter.
+    "short": [
+        (("harmonic", "geometric"), ("arwc", "vaw"), ("adaptive", "none")),
+        (("harmonic",), ("max_margin", "evidence"), ("adaptive", "none")),
+    ],
 }
 # Student's t for 95 % and two degrees of freedom.
 T_95 = 4.303
@@ -157,7 +161,8 @@ def main():
     study = Study(mrpo, Path(model), Path(pairs), Path(work).resolve(), settings, n_train, n_held_out, "--bad" in options)
 
     grid = [("single", name, "none") for name in ("base", "adapter-1", "adapter-2")]
-    grid += itertools.product(*GRIDS[grid_name])
+    for axes in GRIDS[grid_name]:
+        grid += itertools.product(*axes)
     rows, before = [], None
     for mix, weighting, clip in grid:
         results = []

@@ -130,6 +130,11 @@ impl PairLoss {
     pub fn is_of_the_batch(self) -> bool {
         matches!(self, Self::Aot | Self::AotUnpaired)
     }
+
+    /// Whether it reads how many tokens the completions have.
+    pub fn is_per_token(self) -> bool {
+        matches!(self, Self::Ipo | Self::SigmoidNorm)
+    }
 }
 
 /// One loss, or several that are added up.

@@ -18,6 +18,10 @@ mod job_request;
 mod jobs;
 mod metrics;
 mod models;
+mod objective_batch;
+mod objective_numbers;
+mod objective_request;
+mod objectives;
 mod observe;
 mod openapi;
 mod paging;
@@ -140,6 +144,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(metrics::router())
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
+        .merge(objectives::router())
         .merge(health::router())
 }
 

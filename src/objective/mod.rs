@@ -29,7 +29,7 @@ pub use diagnosis::{Diagnosis, Finding, diagnose};
 pub use metrics::StepMetrics;
 pub use rewards::{advantage_weights, earlier_rewards, margin_rewards};
 pub use sampling::Bandit;
-pub use weighting::SetStrengths;
+pub use weighting::{SetStrengths, checked_weights};
 
 use crate::domain::{Clip, Mix, ObjectiveSpec, Sides, WeightConvention, Weighting};
 
@@ -180,7 +180,7 @@ fn against_references(
         Weighting::SignedArwc => weighting::signed_arwc(&references),
         Weighting::MaxMargin => weighting::max_margin(&references),
         Weighting::Uniform => weighting::uniform(references.len()),
-        _ => weighting::given(set_weights, references.len())?,
+        _ => weighting::checked_weights(set_weights, references.len())?,
     };
     let epsilon = match spec.clip {
         Clip::Adaptive => clip::adaptive_radii(spec.epsilon, &references),

@@ -41,7 +41,7 @@ pub(super) fn uniform(n: usize) -> Vec<f64> {
 }
 
 /// The weights as given, once they are weights of `n_references` references.
-pub(super) fn given(weights: &[f64], n_references: usize) -> Result<Vec<f64>, ObjectiveError> {
+pub fn checked_weights(weights: &[f64], n_references: usize) -> Result<Vec<f64>, ObjectiveError> {
     if weights.len() != n_references {
         return Err(ObjectiveError::WeightCount { n_weights: weights.len(), n_references });
     }
@@ -141,12 +141,12 @@ mod tests {
 
     #[test]
     fn given_weights_are_checked() {
-        assert_eq!(given(&[0.25, 0.75], 2), Ok(vec![0.25, 0.75]));
-        assert_eq!(given(&[1.0], 2), Err(ObjectiveError::WeightCount { n_weights: 1, n_references: 2 }));
-        assert_eq!(given(&[0.5, 0.6], 2), Err(ObjectiveError::InvalidWeights { sum: 1.1 }));
-        assert_eq!(given(&[-1.0, 2.0], 2), Err(ObjectiveError::InvalidWeights { sum: 1.0 }));
-        assert!(given(&[f64::NAN, 1.0], 2).is_err());
-        assert!(given(&[f64::INFINITY, 0.0], 2).is_err());
+        assert_eq!(checked_weights(&[0.25, 0.75], 2), Ok(vec![0.25, 0.75]));
+        assert_eq!(checked_weights(&[1.0], 2), Err(ObjectiveError::WeightCount { n_weights: 1, n_references: 2 }));
+        assert_eq!(checked_weights(&[0.5, 0.6], 2), Err(ObjectiveError::InvalidWeights { sum: 1.1 }));
+        assert_eq!(checked_weights(&[-1.0, 2.0], 2), Err(ObjectiveError::InvalidWeights { sum: 1.0 }));
+        assert!(checked_weights(&[f64::NAN, 1.0], 2).is_err());
+        assert!(checked_weights(&[f64::INFINITY, 0.0], 2).is_err());
     }
 
     #[test]

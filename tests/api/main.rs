@@ -7,5 +7,6 @@ mod health;
 mod jobs;
 mod methods;
 mod models;
+mod objectives;
 mod reference_lists;
 mod support;
