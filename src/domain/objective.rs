@@ -57,8 +57,6 @@ pub enum Weighting {
     /// One reference per step, drawn by Thompson sampling and rewarded where the policy's accuracy on a random part of the
     /// validation set rises (TSW, arXiv 2512.10040).
     Thompson,
-    /// As `arwc`, but only references that rank the pair as people did count (ours).
-    SignedArwc,
     /// All on the reference that most prefers the chosen response of the pair (ours): no single reference gives any pair a
     /// larger gradient.
     MaxMargin,

@@ -244,7 +244,7 @@ impl EvaluatedPair {
 ///
 /// Our own are: the trust region for more than two references (the paper's code has two); `modpo` with several references or
 /// another loss than `sigmoid`; the recursion of `spo` over earlier rounds; the per-token likelihood and the baseline of `hpo`;
-/// any loss but `sigmoid` against a virtual reference; the weightings `signed_arwc`, `max_margin` and `evidence`. The rest is
+/// any loss but `sigmoid` against a virtual reference; the weightings `max_margin` and `evidence`. The rest is
 /// the papers', whose numbers stand at each setting. `token_level` is `mrpo` on the log-probabilities of the tokens that count.
 #[utoipa::path(
     post, path = "/v1/objectives/evaluate", tag = "objectives", request_body = ObjectiveRequest,

@@ -177,7 +177,6 @@ fn against_references(
     let references: Vec<SequenceLogps> = pair.references.iter().map(logps).collect();
     let weights = match spec.weighting {
         Weighting::Arwc => weighting::arwc(&references),
-        Weighting::SignedArwc => weighting::signed_arwc(&references),
         Weighting::MaxMargin => weighting::max_margin(&references),
         Weighting::Uniform => weighting::uniform(references.len()),
         _ => weighting::checked_weights(set_weights, references.len())?,

@@ -173,12 +173,7 @@ fn any_references() -> impl Strategy<Value = Vec<Scored>> {
 fn any_spec_of(loss: impl Strategy<Value = PairLoss>) -> impl Strategy<Value = ObjectiveSpec> {
     let mix = prop_oneof![Just(Mix::Harmonic), Just(Mix::Geometric), Just(Mix::Arithmetic)];
     let clip = prop_oneof![Just(Clip::Adaptive), Just(Clip::Fixed), Just(Clip::None)];
-    let weighting = prop_oneof![
-        Just(Weighting::Arwc),
-        Just(Weighting::Uniform),
-        Just(Weighting::SignedArwc),
-        Just(Weighting::MaxMargin)
-    ];
+    let weighting = prop_oneof![Just(Weighting::Arwc), Just(Weighting::Uniform), Just(Weighting::MaxMargin)];
     let smoothing = prop_oneof![Just(0.001), 0.001..0.49];
     let combined = (0.001..2.0, mix, clip, 0.0..0.999, weighting, any::<bool>(), any::<bool>());
     (combined, loss, smoothing, 0.01..0.99).prop_map(

@@ -23,12 +23,6 @@ fn shares(numbers: &[f64]) -> Vec<f64> {
     if sum > 0.0 { numbers.iter().map(|x| x / sum).collect() } else { uniform(numbers.len()) }
 }
 
-/// `α = max(a, 0) / Σ max(a, 0)`: a reference that ranks the pair the wrong way round does not count. Where all do, all count
-/// the same.
-pub(super) fn signed_arwc(references: &[SequenceLogps]) -> Vec<f64> {
-    shares(&references.iter().map(|r| r.margin().max(0.0)).collect::<Vec<_>>())
-}
-
 /// All weight on the reference with the largest a; of equals on the first.
 pub(super) fn max_margin(references: &[SequenceLogps]) -> Vec<f64> {
     let largest = references.iter().map(|r| r.margin()).fold(f64::NEG_INFINITY, f64::max);
@@ -96,12 +90,9 @@ impl SetStrengths {
                 let k = self.strengths.iter().position(|s| *s == largest).unwrap_or(0);
                 Some(one_hot(k, self.strengths.len()))
             }
-            Weighting::Arwc
-            | Weighting::Uniform
-            | Weighting::Fixed
-            | Weighting::Thompson
-            | Weighting::SignedArwc
-            | Weighting::MaxMargin => None,
+            Weighting::Arwc | Weighting::Uniform | Weighting::Fixed | Weighting::Thompson | Weighting::MaxMargin => {
+                None
+            }
         }
     }
 }
@@ -131,10 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn only_references_that_are_right_count_where_asked() {
+    fn the_reference_that_most_prefers_the_chosen_side_takes_all() {
         let references = [logps(-42.0, -50.0), logps(-44.0, -41.0), logps(-41.0, -43.0)];
-        assert_eq!(signed_arwc(&references), [0.8, 0.0, 0.2]);
-        assert_eq!(signed_arwc(&references[1..2]), [1.0]);
         assert_eq!(max_margin(&references), [1.0, 0.0, 0.0]);
         assert_eq!(max_margin(&[references[1], references[1]]), [1.0, 0.0]);
     }

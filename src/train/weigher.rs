@@ -30,9 +30,7 @@ impl Weigher {
             }
             // No batch yet: the base, or all the same.
             Weighting::SwcwOneHot => (strengths(&[]).weights(spec.weighting), None),
-            Weighting::Swcw | Weighting::Arwc | Weighting::SignedArwc | Weighting::MaxMargin | Weighting::Uniform => {
-                (None, None)
-            }
+            Weighting::Swcw | Weighting::Arwc | Weighting::MaxMargin | Weighting::Uniform => (None, None),
         };
         Self { weights: weights.unwrap_or_else(|| vec![1.0 / n_references as f64; n_references]), bandit }
     }
