@@ -28,8 +28,9 @@ GRIDS = {
     "weightings": [(("harmonic", "geometric"), WEIGHTINGS, ("adaptive", "none"))],
     # With all weight on one reference the mix does not matter.
     "short": [
-        (("harmonic", "geometric"), ("arwc", "vaw"), ("adaptive", "none")),
-        (("harmonic",), ("max_margin", "evidence"), ("adaptive", "none")),
+        (("harmonic",), ("arwc", "evidence", "max_margin"), ("adaptive", "none")),
+        (("geometric",), ("arwc",), ("adaptive", "none")),
+        (("harmonic", "geometric"), ("vaw",), ("adaptive",)),
     ],
 }
 # Student's t for 95 % and two degrees of freedom.
