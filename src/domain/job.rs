@@ -85,8 +85,12 @@ impl JobSpec {
         };
         let settings = asked.hyperparameters().cloned().unwrap_or_default();
         let at = format!("{}/hyperparameters", asked.pointer());
-        let hyperparameters = Hyperparameters::resolve(&settings, &method, &at, problems);
+        let mut hyperparameters = Hyperparameters::resolve(&settings, &method, &at, problems);
         let references = with_base(&request.model, extra);
+        // Whoever gives weights wants them read.
+        if settings.weighting.given().is_none() && references.iter().any(|r| r.weight.is_some()) {
+            hyperparameters.objective.weighting = Weighting::Fixed;
+        }
         check_weighting(request, &hyperparameters, &references, problems);
         Self {
             model: request.model.clone(),
@@ -341,6 +345,7 @@ mod tests {
             [{"model": "other", "weight": 0.25}, {"model": "smol", "weight": 0.75}]}});
         let (spec, _) = resolve(listed);
         assert_eq!(spec.references.iter().map(|r| r.weight).collect::<Vec<_>>(), [Some(0.75), Some(0.25)]);
+        assert_eq!(spec.hyperparameters.objective.weighting, Weighting::Fixed, "weights that are given are read");
     }
 
     #[test]
