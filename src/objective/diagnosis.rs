@@ -20,6 +20,8 @@ const NEARLY_ALWAYS: f64 = 0.95;
 pub enum Finding {
     /// It decides, and ranks most pairs the wrong way round.
     Harmful,
+    /// It ranks fewer pairs as the data does than the base, and less than half of them: it pulls the other way.
+    WorseThanBase,
     /// Its weight is next to nothing.
     NoWeight,
     /// The trust region nearly always puts another number in the place of its own.
@@ -61,6 +63,16 @@ pub fn diagnose(reference_names: &[String], values: &BTreeMap<String, f64>) -> V
                 percent(numbers.accuracy)
             );
             say(Finding::Harmful, message);
+        } else if numbers.pulls_away_from(&base) {
+            let message = format!(
+                "the reference {name} ranks {} of the pairs as the data does, the base {}, and prefers the rejected completions \
+                 by {:.1} nats more: without a trust region it can undo what the others teach; take it out, keep clip adaptive, \
+                 or take weighting evidence",
+                percent(numbers.accuracy),
+                percent(base.accuracy),
+                base.margin - numbers.margin
+            );
+            say(Finding::WorseThanBase, message);
         }
         if numbers.weight < HARDLY_COUNTS {
             let message = format!(
@@ -96,6 +108,7 @@ pub fn diagnose(reference_names: &[String], values: &BTreeMap<String, f64>) -> V
 struct Numbers {
     weight: f64,
     accuracy: f64,
+    margin: f64,
     clip_fraction: f64,
     virtual_share: f64,
     logps: [f64; 2],
@@ -107,10 +120,19 @@ impl Numbers {
         Self {
             weight: value(metric::REFERENCE_WEIGHT_MEAN),
             accuracy: value(metric::REFERENCE_ACCURACY),
+            margin: value(metric::REFERENCE_MARGIN),
             clip_fraction: value(metric::REFERENCE_CLIP_FRACTION),
             virtual_share: value(metric::REFERENCE_VIRTUAL_SHARE),
             logps: [value(metric::LOGPS_CHOSEN), value(metric::LOGPS_REJECTED)],
         }
+    }
+}
+
+impl Numbers {
+    /// Whether a reference that counts is wrong more often than right, more often than the base, and by at least a nat.
+    fn pulls_away_from(&self, base: &Self) -> bool {
+        let is_wrong = self.accuracy < 0.5 && self.accuracy < base.accuracy;
+        is_wrong && self.margin < base.margin - 1.0 && self.weight >= HARDLY_COUNTS
     }
 }
 
@@ -144,6 +166,14 @@ mod tests {
         assert!(found.contains(&("m1".to_owned(), Finding::Harmful)), "{found:?}");
         assert!(findings(&[(-40.0, -43.0), (-42.5, -41.5)], &spec, &[]).iter().all(|f| f.1 != Finding::Harmful));
         assert!(findings(&[(-45.0, -40.0)], &spec, &[]).is_empty(), "there is no other to take");
+    }
+
+    #[test]
+    fn a_reference_that_pulls_away_from_the_base_is_named_without_deciding() {
+        let spec = ObjectiveSpec { weighting: Weighting::Uniform, ..ObjectiveSpec::default() };
+        let found = findings(&[(-40.0, -41.0), (-45.0, -40.0), (-40.0, -47.0)], &spec, &[]);
+        let named: Vec<_> = found.iter().filter(|f| f.1 == Finding::WorseThanBase).map(|f| f.0.as_str()).collect();
+        assert_eq!(named, ["m1"], "{found:?}");
     }
 
     #[test]
