@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::{extra::present, fields::Notes};
-use crate::domain::Sides;
+use crate::domain::{ExtraField, Sides};
 
 /// The most rewards a completion can have.
-const MAX_REWARDS: usize = 64;
+const MAX_REWARDS: usize = ExtraField::MAX_REWARDS;
 
 /// MODPO's rewards under the other objectives.
 pub(super) const MARGIN: RewardFields =

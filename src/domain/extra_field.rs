@@ -22,6 +22,9 @@ pub enum ExtraField {
 }
 
 impl ExtraField {
+    /// The most rewards a completion can have, of either kind.
+    pub const MAX_REWARDS: usize = 64;
+
     /// All of them.
     pub const ALL: [Self; 5] =
         [Self::MarginRewards, Self::AuxRewards, Self::Dimension, Self::ReferenceResponse, Self::TokenSpans];

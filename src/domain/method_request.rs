@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Auto, HpoSettings, HyperparametersRequest, Method, MethodKind, ModelId, ModpoSettings, Problems, Reference,
-    ReferenceListId, SelmSettings, SpoSettings, TokenLevelSettings,
+    Auto, ExtraField, HpoSettings, HyperparametersRequest, Method, MethodKind, ModelId, ModpoSettings, Problems,
+    Reference, ReferenceListId, SelmSettings, SpoSettings, TokenLevelSettings,
 };
 
 /// The method part of a job's body: its type, and its settings in the section of that name.
@@ -249,13 +249,10 @@ fn check(problems: &mut Problems, pointer: &str, field: &str, ok: bool, expected
     }
 }
 
-/// The most rewards a row can have.
-const MAX_REWARDS: usize = 64;
-
 fn resolve_modpo(request: Option<&ModpoRequest>, at: &str, problems: &mut Problems) -> ModpoSettings {
     let Some(request) = request else { return ModpoSettings { preference_weight: 1.0, margin_weights: Vec::new() } };
     let margin_weights = request.margin_weights.clone();
-    let are_weights = (1..=MAX_REWARDS).contains(&margin_weights.len())
+    let are_weights = (1..=ExtraField::MAX_REWARDS).contains(&margin_weights.len())
         && margin_weights.iter().all(|w| w.is_finite() && (0.0..=1000.0).contains(w));
     check(problems, at, "margin_weights", are_weights, "1 to 64 numbers between 0 and 1000");
     let rest = 1.0 - margin_weights.iter().sum::<f64>();
@@ -294,7 +291,8 @@ fn resolve_hpo(request: Option<&HpoRequest>, at: &str, problems: &mut Problems) 
     check(problems, at, "temperature", (1e-6..=1e6).contains(&settings.temperature), "between 0.000001 and 1000000");
     check(problems, at, "advantage_clip", (0.0..=20.0).contains(&settings.advantage_clip), "between 0 and 20");
     let weights = &settings.reward_weights;
-    let are_weights = weights.len() <= MAX_REWARDS && weights.iter().all(|w| w.is_finite() && w.abs() <= 1000.0);
+    let are_weights =
+        weights.len() <= ExtraField::MAX_REWARDS && weights.iter().all(|w| w.is_finite() && w.abs() <= 1000.0);
     check(problems, at, "reward_weights", are_weights, "at most 64 numbers between -1000 and 1000");
     settings
 }

@@ -8,6 +8,22 @@ use mrpo::{
 
 use crate::tiny::{numbers, write_weights};
 
+/// The tiny Llama with a vocabulary of eleven. B of a fresh LoRA pair is zero, and A's gradient with it: both are moved off zero.
+pub(crate) fn decoder(tuning: &Tuning) -> (Decoder, Parameters) {
+    let directory = tempfile::tempdir().expect("set up");
+    write_weights(directory.path(), 11, 1);
+    let weights = directory.path().to_owned();
+    let location = ModelLocation { format: WeightsFormat::Huggingface, weights, adapters: Vec::new() };
+    let weights = Weights::load(&location, Dtype::Float32).expect("set up");
+    let (decoder, mut parameters) = Decoder::new(weights, tuning).expect("set up");
+    let ids: Vec<_> = parameters.iter().map(|(id, name, value)| (id, name.to_owned(), value.clone())).collect();
+    for (id, _, value) in ids.iter().filter(|(_, name, _)| name.contains("lora_B")) {
+        let moved = numbers(value.elem_count(), id.index());
+        parameters.set(*id, Tensor::from_vec(moved, value.shape(), &Device::Cpu).expect("set up"));
+    }
+    (decoder, parameters)
+}
+
 fn batch() -> Packed {
     let mut batch = Packed::default();
     batch.push(&[1, 2, 3], &[&[4, 5, 6, 10], &[7, 10]]);
@@ -22,29 +38,14 @@ fn weighted_logp(decoder: &Decoder, parameters: &Parameters, d_logps: &[f32]) ->
 }
 
 fn check(tuning: &Tuning) {
-    let directory = tempfile::tempdir().expect("temp dir");
-    write_weights(directory.path(), 11, 1);
-    let location = ModelLocation {
-        format: WeightsFormat::Huggingface,
-        weights: directory.path().to_owned(),
-        adapters: Vec::new(),
-    };
-    let weights = Weights::load(&location, Dtype::Float32).expect("loaded");
-    let (decoder, mut parameters) = Decoder::new(weights, tuning).expect("built");
-    // B of a fresh LoRA pair is zero, and A's gradient with it: move both off zero.
-    let ids: Vec<_> = parameters.iter().map(|(id, name, value)| (id, name.to_owned(), value.clone())).collect();
-    for (id, name, value) in &ids {
-        if name.contains("lora_B") {
-            let moved = Tensor::from_vec(numbers(value.elem_count(), id.index()), value.shape(), &Device::Cpu);
-            parameters.set(*id, moved.expect("shaped"));
-        }
-    }
+    let (decoder, mut parameters) = decoder(tuning);
+    let ids: Vec<_> = parameters.iter().map(|(id, name, _)| (id, name.to_owned())).collect();
     let d_logps: Vec<f32> = (0..batch().scored.len()).map(|i| 0.3 - 0.1 * i as f32).collect();
     let mut gradients = Gradients::new(parameters.len());
     let forward =
         decoder.forward(&batch(), &parameters, Purpose::Train(DropoutKey { seed: 1, pass: 0 })).expect("computed");
     decoder.backward(&batch(), forward, &d_logps, &parameters, &mut gradients).expect("computed");
-    for (id, name, _) in &ids {
+    for (id, name) in &ids {
         let gradient = gradients.get(*id).unwrap_or_else(|| panic!("{name} got no gradient"));
         let gradient = gradient.flatten_all().and_then(|g| g.to_vec1::<f32>()).expect("read");
         assert!(gradient.iter().any(|g| *g != 0.0), "the gradient of {name} is zero");

@@ -3,26 +3,16 @@
 
 use candle_core::{Device, Tensor};
 use mrpo::{
-    domain::{
-        Dtype, Hyperparameters, Lora, Method, ModelLocation, Problems, SelmSettings, Sides, TargetModule, WeightsFormat,
-    },
-    model::{Decoder, LoraShape, Tuning, Weights},
+    domain::{Hyperparameters, Lora, Method, Problems, SelmSettings, Sides, TargetModule},
+    model::{LoraShape, Tuning},
     objective::Scored,
     train::{AdamW, AdamWSettings, Policy, ReferenceResponse, TrainingPair, Weigher, evaluate_pairs, training_step},
 };
 use serde_json::{Value, json};
 
-use crate::tiny::{numbers, write_weights};
+use crate::gradients::decoder;
 
 fn policy(method: &Method, settings: &Value) -> Policy {
-    let directory = tempfile::tempdir().expect("temp dir");
-    write_weights(directory.path(), 11, 1);
-    let location = ModelLocation {
-        format: WeightsFormat::Huggingface,
-        weights: directory.path().to_owned(),
-        adapters: Vec::new(),
-    };
-    let weights = Weights::load(&location, Dtype::Float32).expect("loaded");
     let request = serde_json::from_value(settings.clone()).expect("well formed");
     let mut problems = Problems::default();
     let settings = Hyperparameters::resolve(&request, method, "", &mut problems);
@@ -33,12 +23,7 @@ fn policy(method: &Method, settings: &Value) -> Policy {
         targets: vec![TargetModule::QProj, TargetModule::DownProj],
         seed: 3,
     };
-    let (decoder, mut parameters) = Decoder::new(weights, &tuning).expect("built");
-    let ids: Vec<_> = parameters.iter().map(|(id, name, value)| (id, name.to_owned(), value.clone())).collect();
-    for (id, _, value) in ids.iter().filter(|(_, name, _)| name.contains("lora_B")) {
-        let moved = Tensor::from_vec(numbers(value.elem_count(), id.index()), value.shape(), &Device::Cpu);
-        parameters.set(*id, moved.expect("shaped"));
-    }
+    let (decoder, parameters) = decoder(&tuning);
     let adam = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
     Policy {
         optimizer: AdamW::new(adam, &parameters),
