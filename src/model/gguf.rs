@@ -1,13 +1,12 @@
 //! Weights out of a GGUF file: names and layout turned into Hugging Face's, numbers dequantised.
 
 use std::{
-    collections::BTreeMap,
     io::{BufReader, Seek, SeekFrom},
     path::Path,
 };
 
 use candle_core::{
-    DType, Device, Tensor,
+    Device, Tensor,
     quantized::{GgmlDType, gguf_file},
 };
 use fs_err::File;
@@ -40,11 +39,13 @@ pub(super) fn read_content(path: &Path) -> Result<(gguf_file::Content, BufReader
     Ok((content, reader))
 }
 
-/// Every weight, dequantised, under its Hugging Face name.
-pub(super) fn read_weights(path: &Path, dtype: DType) -> Result<(LlamaConfig, BTreeMap<String, Tensor>), ModelError> {
+/// Hands over every weight, dequantised, under its Hugging Face name. Returns the shape.
+pub(super) fn read_weights(
+    path: &Path,
+    keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
+) -> Result<LlamaConfig, ModelError> {
     let (content, mut reader) = read_content(path)?;
     let (_, mut config) = LlamaConfig::from_gguf(&content)?;
-    let mut weights = BTreeMap::new();
     for name in content.tensor_infos.keys() {
         let tensor = content.tensor(&mut reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
         if name == "rope_freqs.weight" {
@@ -59,9 +60,9 @@ pub(super) fn read_weights(path: &Path, dtype: DType) -> Result<(LlamaConfig, BT
             Some("attn_k") => unpermute(&tensor, config.heads.key_value)?,
             _ => tensor,
         };
-        weights.insert(hf_name, tensor.to_dtype(dtype)?);
+        keep(hf_name, tensor)?;
     }
-    Ok((config, weights))
+    Ok(config)
 }
 
 fn hf_name(name: &str) -> Option<String> {

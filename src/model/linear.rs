@@ -1,15 +1,16 @@
 //! A linear layer y = x·Wᵀ whose weight is frozen or trained, with or without LoRA beside it.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
 use super::{
+    block::Pass,
     ops::{
-        Factor::{self, Plain, Transposed},
-        Sum, tensor,
+        Factor::{Plain, Transposed},
+        Sum,
     },
     parameters::{Gradients, ParameterId, Parameters},
 };
@@ -77,9 +78,10 @@ impl Linear {
         let (out, input) = weight.dims2()?;
         let bound = 1.0 / (input as f64).sqrt();
         let a = (0..shape.rank * input).map(|_| ((uniform(rng) * 2.0 - 1.0) * bound) as f32).collect();
-        let a = parameters.add(format!("{name}.lora_A.weight"), tensor(a, (shape.rank, input))?);
-        let b =
-            parameters.add(format!("{name}.lora_B.weight"), tensor(vec![0.0; out * shape.rank], (out, shape.rank))?);
+        let a =
+            parameters.add(format!("{name}.lora_A.weight"), Tensor::from_vec(a, (shape.rank, input), &Device::Cpu)?);
+        let b = parameters
+            .add(format!("{name}.lora_B.weight"), Tensor::zeros((out, shape.rank), DType::F32, &Device::Cpu)?);
         Ok(Self { lora: Some(LoraPair { a, b, shape }), ..self })
     }
 
@@ -100,63 +102,64 @@ impl Linear {
     }
 
     /// Forward: adds x·Wᵀ (and the LoRA update) to `into`, (N, out). Without a key there is no dropout.
-    pub(super) fn forward_into(
-        &self,
-        into: Sum,
-        x: &Tensor,
-        parameters: &Parameters,
-        key: Option<DropoutKey>,
-    ) -> Result<Sum> {
-        let sum = into.add(Plain(x), Transposed(self.weight(parameters)), 1.0)?;
+    pub(super) fn forward_into(&self, into: Sum, x: &Tensor, pass: &Pass<'_>) -> Result<Sum> {
+        let sum = into.add(Plain(x), Transposed(self.weight(pass.parameters)), 1.0)?;
         let Some(lora) = self.lora else { return Ok(sum) };
-        let dropped = lora.drop(x, key)?;
-        let inner = lora.inner(&dropped, parameters)?;
-        sum.add(Plain(&inner), Transposed(parameters.get(lora.b)), lora.shape.scale)
+        let dropped = lora.drop(x, pass.key)?;
+        let inner = lora.inner(&dropped, pass)?;
+        sum.add(Plain(&inner), Transposed(pass.parameters.get(lora.b)), lora.shape.scale)
     }
 
     /// Forward: x (N, in) to (N, out).
-    pub(super) fn forward(&self, x: &Tensor, parameters: &Parameters, key: Option<DropoutKey>) -> Result<Tensor> {
-        let out = self.weight(parameters).dim(0)?;
-        self.forward_into(Sum::new(x.dim(0)?, out), x, parameters, key)?.into_tensor()
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let out = self.weight(pass.parameters).dim(0)?;
+        self.forward_into(pass.compute.sum(x.dim(0)?, out)?, x, pass)?.into_tensor()
     }
 
-    /// Backward: adds the gradients of what is trained, and dx to `into`, (N, in). `x` is the forward's input.
+    /// Whether its backward reads the forward's input.
+    pub(super) fn has_gradient(&self) -> bool {
+        self.lora.is_some() || self.trained_id().is_some()
+    }
+
+    /// Backward: adds the gradients of what is trained, and dx to `into`, (N, in). `x` is the forward's input, needed where
+    /// [`Linear::has_gradient`].
     pub(super) fn backward_into(
         &self,
         into: Sum,
         dy: &Tensor,
-        x: &Tensor,
-        (parameters, key): (&Parameters, Option<DropoutKey>),
+        x: Option<&Tensor>,
+        pass: &Pass<'_>,
         gradients: &mut Gradients,
     ) -> Result<Sum> {
+        let Pass { compute, parameters, key, .. } = *pass;
         let weight = self.weight(parameters);
         let sum = into.add(Plain(dy), Plain(weight), 1.0)?;
+        let Some(x) = x.filter(|_| self.has_gradient()) else { return Ok(sum) };
         if let Weight::Trained(id) = self.weight {
-            gradients.add(id, product(Transposed(dy), Plain(x), weight.dims2()?, 1.0)?)?;
+            gradients.add_product(id, compute, (Transposed(dy), Plain(x)), 1.0)?;
         }
         let Some(lora) = self.lora else { return Ok(sum) };
         let (a, b) = (parameters.get(lora.a), parameters.get(lora.b));
         let dropped = lora.drop(x, key)?;
-        let inner = lora.inner(&dropped, parameters)?;
-        gradients.add(lora.b, product(Transposed(dy), Plain(&inner), b.dims2()?, lora.shape.scale)?)?;
-        let d_inner = product(Plain(dy), Plain(b), (x.dim(0)?, lora.shape.rank), lora.shape.scale)?;
-        gradients.add(lora.a, product(Transposed(&d_inner), Plain(&dropped), a.dims2()?, 1.0)?)?;
+        let inner = lora.inner(&dropped, pass)?;
+        gradients.add_product(lora.b, compute, (Transposed(dy), Plain(&inner)), lora.shape.scale)?;
+        let d_inner = compute.sum(x.dim(0)?, lora.shape.rank)?;
+        let d_inner = d_inner.add(Plain(dy), Plain(b), lora.shape.scale)?.into_tensor()?;
+        gradients.add_product(lora.a, compute, (Transposed(&d_inner), Plain(&dropped)), 1.0)?;
         if key.is_some() && lora.shape.dropout > 0.0 {
-            let masked = lora.drop(&product(Plain(&d_inner), Plain(a), x.dims2()?, 1.0)?, key)?;
-            return Sum::starting_with(&(sum.into_tensor()? + masked)?);
+            let (n, d) = x.dims2()?;
+            let masked = compute.sum(n, d)?.add(Plain(&d_inner), Plain(a), 1.0)?.into_tensor()?;
+            return compute.sum_from(&(sum.into_tensor()? + lora.drop(&masked, key)?)?);
         }
         sum.add(Plain(&d_inner), Plain(a), 1.0)
     }
 }
 
-fn product(a: Factor<'_>, b: Factor<'_>, (rows, cols): (usize, usize), scale: f64) -> Result<Tensor> {
-    Sum::new(rows, cols).add(a, b, scale)?.into_tensor()
-}
-
 impl LoraPair {
     /// x·Aᵀ, (N, r).
-    fn inner(self, x: &Tensor, parameters: &Parameters) -> Result<Tensor> {
-        product(Plain(x), Transposed(parameters.get(self.a)), (x.dim(0)?, self.shape.rank), 1.0)
+    fn inner(self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let sum = pass.compute.sum(x.dim(0)?, self.shape.rank)?;
+        sum.add(Plain(x), Transposed(pass.parameters.get(self.a)), 1.0)?.into_tensor()
     }
 
     /// x with some of its numbers zeroed and the rest scaled up; its own backward, for the same key.
@@ -168,7 +171,7 @@ impl LoraPair {
         let keep = 1.0 - self.shape.dropout;
         let (n, d) = x.dims2()?;
         let mask = (0..n * d).map(|_| if uniform(&mut rng) < keep { (1.0 / keep) as f32 } else { 0.0 }).collect();
-        x * tensor(mask, (n, d))?
+        x * Tensor::from_vec(mask, (n, d), x.device())?.to_dtype(x.dtype())?
     }
 }
 

@@ -1,20 +1,17 @@
-//! The Llama family: RMSNorm, rotary grouped-query attention, SwiGLU; forward and backward written out, no graph.
+//! The Llama family: embedding, decoder blocks, final norm and head; forward and backward written out, no graph.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use super::{
     LlamaConfig, ModelError, Weights,
+    block::{Block, BlockTape, Norm, Pass},
     layout::Packed,
     linear::{DropoutKey, Linear, LoraShape},
-    ops::{
-        Attention, Head, RopeTable, Sum, attention, attention_backward, attention_last, completion_logps,
-        head_backward, join_rotated, rms_norm, rms_norm_again, rms_norm_backward, rms_norm_weight_gradient,
-        split_rotated_back, swiglu, swiglu_backward,
-    },
-    parameters::{Gradients, ParameterId, Parameters},
+    ops::{Compute, Factor, Head, RopeTable, Scoring},
+    parameters::{Gradients, Parameters},
 };
-use crate::domain::TargetModule;
+use crate::domain::{Dtype, TargetModule};
 
 /// A block's weights below `model.layers.{i}.`, norms first.
 pub(super) const BLOCK_WEIGHTS: [&str; 9] = [
@@ -50,6 +47,16 @@ pub enum Tuning {
     Full,
 }
 
+impl Tuning {
+    /// What the weights are stored in where products are computed in `dtype`: what is trained needs its last bits.
+    pub fn stored(&self, dtype: Dtype) -> Dtype {
+        match self {
+            Self::Full => Dtype::Float32,
+            Self::Frozen | Self::Lora { .. } => dtype,
+        }
+    }
+}
+
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -59,62 +66,10 @@ pub enum Purpose {
     Train(DropoutKey),
 }
 
-/// A normalisation's weight.
-#[derive(Debug, Clone)]
-enum Norm {
-    Frozen(Tensor),
-    Trained(ParameterId),
-}
-
-impl Norm {
-    fn weight<'a>(&'a self, parameters: &'a Parameters) -> &'a Tensor {
-        match self {
-            Self::Frozen(weight) => weight,
-            Self::Trained(id) => parameters.get(*id),
-        }
-    }
-
-    fn backward(
-        &self,
-        dy: &Tensor,
-        x: &Tensor,
-        inverse: &[f32],
-        residual: Option<&Tensor>,
-        (parameters, gradients): (&Parameters, &mut Gradients),
-    ) -> Result<Tensor> {
-        if let Self::Trained(id) = self {
-            gradients.add(*id, rms_norm_weight_gradient(dy, x, inverse)?)?;
-        }
-        rms_norm_backward(dy, x, self.weight(parameters), inverse, residual)
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Block {
-    norms: [Norm; 2],
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-}
-
-/// What a block keeps for its backward; norms' outputs and the gated product are cheaper to compute again.
-#[derive(Debug)]
-struct BlockTape {
-    inverse: [Vec<f32>; 2],
-    joined: Tensor,
-    attended: Attention,
-    middle: Tensor,
-    gate: Tensor,
-    up: Tensor,
-}
-
 /// A whole model.
 #[derive(Debug)]
 pub struct Decoder {
+    compute: Compute,
     config: LlamaConfig,
     frequencies: Vec<f32>,
     embedding: Linear,
@@ -135,18 +90,24 @@ pub struct Forward {
     tapes: Vec<Option<BlockTape>>,
     last: Tensor,
     predicted: Tensor,
-    inverse: Vec<f32>,
+    inverse: Tensor,
     d_predicted: Option<Tensor>,
 }
 
 impl Decoder {
     /// Builds a model out of its weights. Returns it with what is trained.
-    pub fn new(mut weights: Weights, tuning: &Tuning) -> std::result::Result<(Self, Parameters), ModelError> {
+    pub fn new(
+        mut weights: Weights,
+        tuning: &Tuning,
+        dtype: Dtype,
+    ) -> std::result::Result<(Self, Parameters), ModelError> {
         let config = weights.config.clone();
+        let compute = Compute::new(&Device::Cpu, dtype)?;
         let mut build = Builder {
             parameters: Parameters::default(),
             rng: ChaCha8Rng::seed_from_u64(if let Tuning::Lora { seed, .. } = tuning { *seed } else { 0 }),
             tuning,
+            compute,
         };
         let (d, v, i) = (config.hidden_size, config.vocab_size, config.intermediate_size);
         let (q, kv) = (config.heads.q_width(), config.heads.kv_width());
@@ -166,6 +127,7 @@ impl Decoder {
         let head = if config.tied { None } else { Some(build.linear(&mut weights, "lm_head", (v, d), None)?) };
         let decoder = Self {
             frequencies: config.rope.frequencies(config.heads.size),
+            compute: build.compute,
             config,
             embedding,
             blocks,
@@ -188,16 +150,17 @@ impl Decoder {
 
     /// Log-probabilities of the batch's scored tokens.
     pub fn forward(&self, batch: &Packed, parameters: &Parameters, purpose: Purpose) -> Result<Forward> {
-        let rope = RopeTable::new(&batch.positions, &self.frequencies);
+        let rope = self.rope(&batch.positions)?;
         let key = match purpose {
             Purpose::Score => None,
             Purpose::Train(key) => Some(key),
         };
+        let pass = Pass { compute: &self.compute, config: &self.config, parameters, batch, rope: &rope, key };
         let keeps_all = key.is_some() && batch.tokens.len() * self.tape_bytes_per_token() <= ACTIVATION_BUDGET_BYTES;
         let mut x = self.embed(&batch.tokens, parameters)?;
         let (mut inputs, mut tapes) = (Vec::new(), Vec::new());
         for block in &self.blocks {
-            let (y, tape) = block.forward(&x, batch, &self.config, &rope, parameters, key)?;
+            let (y, tape) = block.forward(&x, &pass)?;
             if key.is_some() {
                 inputs.push(x);
                 tapes.push(keeps_all.then_some(tape));
@@ -206,13 +169,15 @@ impl Decoder {
         }
         let predictors = Tensor::new(batch.predictors(), x.device())?;
         let last = x.index_select(&predictors, 0)?;
-        let (predicted, inverse) = rms_norm(&last, self.norm.weight(parameters), self.config.rms_norm_eps)?;
+        let (predicted, inverse) =
+            self.compute.rms_norm(&last, self.norm.weight(parameters), self.config.rms_norm_eps)?;
         let head = match (key, self.has_trained_head) {
             (None, _) => Head::Score,
             (Some(_), false) => Head::Frozen,
             (Some(_), true) => Head::Trained,
         };
-        let out = completion_logps(&predicted, self.head(parameters), &batch.targets(), head)?;
+        let dtype = self.compute.dtype();
+        let out = self.compute.completion_logps(&predicted, self.head(parameters), &batch.targets(), head, dtype)?;
         Ok(Forward { token_logps: out.logps, key, inputs, tapes, last, predicted, inverse, d_predicted: out.d_hidden })
     }
 
@@ -225,56 +190,61 @@ impl Decoder {
         parameters: &Parameters,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        let rope = RopeTable::new(&batch.positions, &self.frequencies);
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let rope = self.rope(&batch.positions)?;
+        let pass =
+            Pass { compute: &self.compute, config: &self.config, parameters, batch, rope: &rope, key: forward.key };
         let d_predicted = match &forward.d_predicted {
-            Some(unscaled) => unscaled.broadcast_mul(&Tensor::new(d_logps, unscaled.device())?.unsqueeze(1)?)?,
-            None => {
-                let targets = batch.targets();
-                let (d_hidden, d_weight) =
-                    head_backward(&forward.predicted, head.weight(parameters), &targets, d_logps)?;
-                if let Some(id) = head.trained_id() {
-                    gradients.add(id, d_weight)?;
-                }
-                d_hidden
+            Some(unscaled) => {
+                let d_logps = Tensor::new(d_logps, unscaled.device())?.to_dtype(unscaled.dtype())?;
+                unscaled.broadcast_mul(&d_logps.unsqueeze(1)?)?
             }
+            None => self.head_backward(&forward.predicted, d_logps, &pass, gradients)?,
         };
-        let d_last =
-            self.norm.backward(&d_predicted, &forward.last, &forward.inverse, None, (parameters, &mut *gradients))?;
+        let d_last = self.norm.backward(&d_predicted, (&forward.last, &forward.inverse), None, &pass, gradients)?;
         let predictors = Tensor::new(batch.predictors(), d_last.device())?;
         let mut dx = Tensor::zeros((batch.tokens.len(), self.config.hidden_size), d_last.dtype(), d_last.device())?
             .index_add(&predictors, &d_last, 0)?;
         for ((block, x), tape) in self.blocks.iter().zip(forward.inputs).zip(forward.tapes).rev() {
             let tape = match tape {
                 Some(tape) => tape,
-                None => block.forward(&x, batch, &self.config, &rope, parameters, forward.key)?.1,
+                None => block.forward(&x, &pass)?.1,
             };
-            dx = block.backward(
-                &dx,
-                &x,
-                tape,
-                &BackwardContext { batch, config: &self.config, rope: &rope, parameters, key: forward.key },
-                gradients,
-            )?;
+            dx = block.backward(&dx, &x, tape, &pass, gradients)?;
         }
         if let Some(id) = self.embedding.trained_id() {
-            let tokens = Tensor::new(batch.tokens.as_slice(), dx.device())?;
-            let zeros = parameters.get(id).zeros_like()?;
-            gradients.add(id, zeros.index_add(&tokens, &dx, 0)?)?;
+            self.compute.add_rows(gradients.begun(id, parameters.get(id))?, &batch.tokens, &dx)?;
         }
         Ok(())
+    }
+
+    /// The backward of a trained head: returns dL/dhidden.
+    fn head_backward(
+        &self,
+        predicted: &Tensor,
+        d_logps: &[f32],
+        pass: &Pass<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        let layer = self.head.as_ref().unwrap_or(&self.embedding);
+        let weight = layer.weight(pass.parameters);
+        let id = layer.trained_id().expect("only a frozen head has its gradient made ahead");
+        let d_weight = gradients.begun(id, weight)?;
+        let scored = Scoring { targets: &pass.batch.targets(), d_logps, dtype: self.compute.dtype() };
+        self.compute.head_backward(predicted, weight, scored, d_weight)
     }
 
     /// Reads a text for sampling: logits (V) of the token after it, and per block the rotated q, k, v of all of it.
     pub(super) fn read(&self, tokens: &[u32], parameters: &Parameters) -> Result<(Tensor, Vec<Tensor>)> {
         let mut batch = Packed::default();
         batch.push(tokens, &[&[0]]);
-        let rope = RopeTable::new(&batch.positions, &self.frequencies);
+        let rope = self.rope(&batch.positions)?;
+        let pass =
+            Pass { compute: &self.compute, config: &self.config, parameters, batch: &batch, rope: &rope, key: None };
         let mut x = self.embed(&batch.tokens, parameters)?;
         let mut cache = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, tape) = block.forward(&x, &batch, &self.config, &rope, parameters, None)?;
-            cache.push(tape.joined);
+            let (y, tape) = block.forward(&x, &pass)?;
+            cache.push(tape.into_joined());
             x = y;
         }
         let last = x.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
@@ -284,23 +254,31 @@ impl Decoder {
     /// Reads one token more: logits (V) of the one after it.
     pub(super) fn read_on(&self, token: u32, cache: &mut [Tensor], parameters: &Parameters) -> Result<Tensor> {
         let position = cache.first().map_or(Ok(0), |joined| joined.dim(0))? as u32;
-        let rope = RopeTable::new(&[position], &self.frequencies);
+        let rope = self.rope(&[position])?;
+        let batch = Packed::default();
+        let pass =
+            Pass { compute: &self.compute, config: &self.config, parameters, batch: &batch, rope: &rope, key: None };
         let mut x = self.embed(&[token], parameters)?;
         for (block, joined) in self.blocks.iter().zip(cache) {
-            x = block.forward_last(&x, joined, &self.config, &rope, parameters)?;
+            x = block.forward_last(&x, joined, &pass)?;
         }
         self.logits(&x, parameters)
     }
 
     /// Logits (V) of one hidden state (1, D).
     fn logits(&self, hidden: &Tensor, parameters: &Parameters) -> Result<Tensor> {
-        let (normed, _) = rms_norm(hidden, self.norm.weight(parameters), self.config.rms_norm_eps)?;
-        normed.matmul(&self.head(parameters).t()?)?.squeeze(0)
+        let (normed, _) = self.compute.rms_norm(hidden, self.norm.weight(parameters), self.config.rms_norm_eps)?;
+        let sum = self.compute.float32_sum(1, self.config.vocab_size)?;
+        sum.add(Factor::Plain(&normed), Factor::Transposed(self.head(parameters)), 1.0)?.into_tensor()?.squeeze(0)
     }
 
     fn embed(&self, tokens: &[u32], parameters: &Parameters) -> Result<Tensor> {
         let weight = self.embedding.weight(parameters);
-        weight.index_select(&Tensor::new(tokens, weight.device())?, 0)
+        weight.index_select(&Tensor::new(tokens, weight.device())?, 0)?.to_dtype(self.compute.activations())
+    }
+
+    fn rope(&self, positions: &[u32]) -> Result<RopeTable> {
+        RopeTable::new(positions, &self.frequencies, self.compute.device())
     }
 
     fn tape_bytes_per_token(&self) -> usize {
@@ -310,98 +288,12 @@ impl Decoder {
     }
 }
 
-/// What a block's backward reads besides its own tape.
-struct BackwardContext<'a> {
-    batch: &'a Packed,
-    config: &'a LlamaConfig,
-    rope: &'a RopeTable,
-    parameters: &'a Parameters,
-    key: Option<DropoutKey>,
-}
-
-impl Block {
-    fn forward(
-        &self,
-        x: &Tensor,
-        batch: &Packed,
-        config: &LlamaConfig,
-        rope: &RopeTable,
-        parameters: &Parameters,
-        key: Option<DropoutKey>,
-    ) -> Result<(Tensor, BlockTape)> {
-        let (normed, inverse_1) = rms_norm(x, self.norms[0].weight(parameters), config.rms_norm_eps)?;
-        let apply = |layer: &Linear, x: &Tensor| layer.forward(x, parameters, key);
-        let (q, k, v) = (apply(&self.q, &normed)?, apply(&self.k, &normed)?, apply(&self.v, &normed)?);
-        let joined = join_rotated(&q, &k, &v, config.heads, rope)?;
-        let attended = attention(&joined, &batch.sequences, config.heads)?;
-        let middle = self.o.forward_into(Sum::starting_with(x)?, &attended.output, parameters, key)?.into_tensor()?;
-        let (normed, inverse_2) = rms_norm(&middle, self.norms[1].weight(parameters), config.rms_norm_eps)?;
-        let (gate, up) = (apply(&self.gate, &normed)?, apply(&self.up, &normed)?);
-        let product = swiglu(&gate, &up)?;
-        let y = self.down.forward_into(Sum::starting_with(&middle)?, &product, parameters, key)?.into_tensor()?;
-        Ok((y, BlockTape { inverse: [inverse_1, inverse_2], joined, attended, middle, gate, up }))
-    }
-
-    /// Forward of one token (1, D) after those in `joined`, which it is added to.
-    fn forward_last(
-        &self,
-        x: &Tensor,
-        joined: &mut Tensor,
-        config: &LlamaConfig,
-        rope: &RopeTable,
-        parameters: &Parameters,
-    ) -> Result<Tensor> {
-        let apply = |layer: &Linear, x: &Tensor| layer.forward(x, parameters, None);
-        let (normed, _) = rms_norm(x, self.norms[0].weight(parameters), config.rms_norm_eps)?;
-        let (q, k, v) = (apply(&self.q, &normed)?, apply(&self.k, &normed)?, apply(&self.v, &normed)?);
-        *joined = Tensor::cat(&[&*joined, &join_rotated(&q, &k, &v, config.heads, rope)?], 0)?;
-        let attended = attention_last(joined, config.heads)?;
-        let middle = self.o.forward_into(Sum::starting_with(x)?, &attended, parameters, None)?.into_tensor()?;
-        let (normed, _) = rms_norm(&middle, self.norms[1].weight(parameters), config.rms_norm_eps)?;
-        let product = swiglu(&apply(&self.gate, &normed)?, &apply(&self.up, &normed)?)?;
-        self.down.forward_into(Sum::starting_with(&middle)?, &product, parameters, None)?.into_tensor()
-    }
-
-    /// Returns dL/dx of the block's input `x`.
-    fn backward(
-        &self,
-        dy: &Tensor,
-        x: &Tensor,
-        tape: BlockTape,
-        context: &BackwardContext<'_>,
-        gradients: &mut Gradients,
-    ) -> Result<Tensor> {
-        let BackwardContext { batch, config, rope, parameters, key } = *context;
-        let trained = (parameters, key);
-        let (n, d) = x.dims2()?;
-        let product = swiglu(&tape.gate, &tape.up)?;
-        let d_product = Sum::new(n, config.intermediate_size);
-        let d_product = self.down.backward_into(d_product, dy, &product, trained, gradients)?.into_tensor()?;
-        let (d_gate, d_up) = swiglu_backward(&d_product, &tape.gate, &tape.up)?;
-        let normed = rms_norm_again(&tape.middle, self.norms[1].weight(parameters), &tape.inverse[1])?;
-        let d_normed = self.gate.backward_into(Sum::new(n, d), &d_gate, &normed, trained, gradients)?;
-        let d_normed = self.up.backward_into(d_normed, &d_up, &normed, trained, gradients)?.into_tensor()?;
-        let sinks = (parameters, &mut *gradients);
-        let d_middle = self.norms[1].backward(&d_normed, &tape.middle, &tape.inverse[1], Some(dy), sinks)?;
-
-        let d_output = Sum::new(n, config.heads.q_width());
-        let d_output =
-            self.o.backward_into(d_output, &d_middle, &tape.attended.output, trained, gradients)?.into_tensor()?;
-        let d_joined = attention_backward(&d_output, &tape.joined, &tape.attended, &batch.sequences, config.heads)?;
-        let (dq, dk, dv) = split_rotated_back(&d_joined, config.heads, rope)?;
-        let normed = rms_norm_again(x, self.norms[0].weight(parameters), &tape.inverse[0])?;
-        let d_normed = self.q.backward_into(Sum::new(n, d), &dq, &normed, trained, gradients)?;
-        let d_normed = self.k.backward_into(d_normed, &dk, &normed, trained, gradients)?;
-        let d_normed = self.v.backward_into(d_normed, &dv, &normed, trained, gradients)?.into_tensor()?;
-        self.norms[0].backward(&d_normed, x, &tape.inverse[0], Some(&d_middle), (parameters, gradients))
-    }
-}
-
 /// Takes weights out of the file's and decides which are trained.
 struct Builder<'a> {
     parameters: Parameters,
     rng: ChaCha8Rng,
     tuning: &'a Tuning,
+    compute: Compute,
 }
 
 impl Builder<'_> {

@@ -1,5 +1,6 @@
 //! Trainable language models: their shape, weights, forward and backward, LoRA, and what is written back.
 
+mod block;
 mod config;
 mod error;
 mod generate;

@@ -2,6 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
+use super::ops::{Compute, Factor, kernels};
+
 /// A trained tensor's place in [`Parameters`] and [`Gradients`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParameterId(usize);
@@ -65,14 +67,38 @@ impl Gradients {
         Self { sums: vec![None; n] }
     }
 
-    /// Adds to one.
+    /// Adds to one; nobody else may hold `gradient`, which later ones are added to.
     pub fn add(&mut self, id: ParameterId, gradient: Tensor) -> Result<()> {
-        let sum = match self.sums[id.0].take() {
-            None => gradient,
-            Some(sum) => (sum + gradient)?,
-        };
-        self.sums[id.0] = Some(sum);
+        match &self.sums[id.0] {
+            None => self.sums[id.0] = Some(gradient),
+            Some(sum) => kernels(sum.device())?.add_in_place(sum, &gradient)?,
+        }
         Ok(())
+    }
+
+    /// Adds `scale · a · b` to one.
+    pub(super) fn add_product(
+        &mut self,
+        id: ParameterId,
+        compute: &Compute,
+        (a, b): (Factor<'_>, Factor<'_>),
+        scale: f64,
+    ) -> Result<()> {
+        let sum = match self.sums[id.0].take() {
+            Some(begun) => compute.sum_onto(begun),
+            None => compute.float32_sum(a.shape()?.0, b.shape()?.1)?,
+        };
+        self.sums[id.0] = Some(sum.add(a, b, scale)?.into_tensor()?);
+        Ok(())
+    }
+
+    /// One of them, to add to in place: zeros of the parameter's shape if nothing was added yet.
+    pub(super) fn begun(&mut self, id: ParameterId, parameter: &Tensor) -> Result<&Tensor> {
+        let sum = &mut self.sums[id.0];
+        if sum.is_none() {
+            *sum = Some(parameter.zeros_like()?);
+        }
+        Ok(sum.as_ref().expect("just set"))
     }
 
     /// One of them, if anything was added.

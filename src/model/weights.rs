@@ -71,29 +71,38 @@ pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
 }
 
 impl Weights {
-    /// Loads a model in the type it is to be computed in, its adapters merged in.
+    /// Loads a model, its adapters merged in, its matrices stored as `dtype`.
     pub fn load(location: &ModelLocation, dtype: Dtype) -> Result<Self, ModelError> {
-        let dtype = match dtype {
-            Dtype::Float32 => DType::F32,
+        let updates = location.adapters.iter().map(|a| adapter_updates(a)).collect::<Result<Vec<_>, _>>()?;
+        let mut tensors = BTreeMap::new();
+        // One at a time: the whole model in two types would be the most memory a run ever needs.
+        let mut keep = |name: String, tensor: Tensor| -> Result<(), ModelError> {
+            let mut tensor = tensor;
+            for update in updates.iter().filter_map(|updates| updates.get(&name)) {
+                tensor = update.merged_into(&tensor)?;
+            }
+            let stored = if dtype == Dtype::Bfloat16 && tensor.rank() > 1 { DType::BF16 } else { DType::F32 };
+            tensors.insert(name, tensor.to_dtype(stored)?);
+            Ok(())
         };
-        let (config, tensors) = match location.format {
-            WeightsFormat::Gguf => gguf::read_weights(&location.weights, dtype)?,
+        let config = match location.format {
+            WeightsFormat::Gguf => gguf::read_weights(&location.weights, &mut keep)?,
             WeightsFormat::Huggingface => {
                 let (_, config) = LlamaConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
-                let mut tensors = BTreeMap::new();
                 for file in safetensors_files(&location.weights)? {
                     for (name, tensor) in candle_core::safetensors::load(&file, &Device::Cpu)? {
-                        tensors.insert(name, tensor.to_dtype(dtype)?);
+                        keep(name, tensor)?;
                     }
                 }
-                (config, tensors)
+                config
             }
         };
-        let mut weights = Self { config, tensors };
-        for adapter in &location.adapters {
-            weights.merge_adapter(adapter)?;
+        if let Some(missing) = updates.iter().flat_map(BTreeMap::keys).find(|name| !tensors.contains_key(*name)) {
+            return Err(ModelError::invalid(format!(
+                "an adapter is made for {missing}, which the model does not have"
+            )));
         }
-        Ok(weights)
+        Ok(Self { config, tensors })
     }
 
     /// Takes one weight out, checking its shape.
@@ -106,23 +115,36 @@ impl Weights {
         }
         Ok(tensor.contiguous()?)
     }
+}
 
-    /// W += (alpha/r)·B·A for every pair of a PEFT adapter.
-    fn merge_adapter(&mut self, directory: &Path) -> Result<(), ModelError> {
-        let config: AdapterConfig = read_json(&directory.join("adapter_config.json"))?;
-        let adapter = candle_core::safetensors::load(directory.join("adapter_model.safetensors"), &Device::Cpu)?;
-        let scale = config.lora_alpha / config.r as f64;
-        for (name, a) in &adapter {
-            let Some(layer) = name.strip_suffix(".lora_A.weight") else { continue };
-            let missing = |what: &str| ModelError::invalid(format!("{}: {what} is missing", directory.display()));
-            let b =
-                adapter.get(&format!("{layer}.lora_B.weight")).ok_or_else(|| missing(&format!("{layer}.lora_B")))?;
-            let target = format!("{}.weight", layer.strip_prefix("base_model.model.").unwrap_or(layer));
-            let weight = self.tensors.get_mut(&target).ok_or_else(|| missing(&target))?;
-            *weight = (&*weight + b.matmul(a)?.affine(scale, 0.0)?)?;
-        }
-        Ok(())
+/// What a PEFT adapter adds to one weight: (alpha/r)·B·A.
+struct AdapterUpdate {
+    a: Tensor,
+    b: Tensor,
+    scale: f64,
+}
+
+impl AdapterUpdate {
+    fn merged_into(&self, weight: &Tensor) -> Result<Tensor, ModelError> {
+        Ok((weight.to_dtype(DType::F32)? + self.b.matmul(&self.a)?.affine(self.scale, 0.0)?)?)
     }
+}
+
+/// The updates of a PEFT adapter by the name of the weight.
+fn adapter_updates(directory: &Path) -> Result<BTreeMap<String, AdapterUpdate>, ModelError> {
+    let config: AdapterConfig = read_json(&directory.join("adapter_config.json"))?;
+    let adapter = candle_core::safetensors::load(directory.join("adapter_model.safetensors"), &Device::Cpu)?;
+    let scale = config.lora_alpha / config.r as f64;
+    let mut updates = BTreeMap::new();
+    for (name, a) in &adapter {
+        let Some(layer) = name.strip_suffix(".lora_A.weight") else { continue };
+        let b = adapter.get(&format!("{layer}.lora_B.weight"));
+        let missing = || ModelError::invalid(format!("{}: {layer}.lora_B is missing", directory.display()));
+        let b = b.ok_or_else(missing)?.to_dtype(DType::F32)?;
+        let weight = format!("{}.weight", layer.strip_prefix("base_model.model.").unwrap_or(layer));
+        updates.insert(weight, AdapterUpdate { a: a.to_dtype(DType::F32)?, b, scale });
+    }
+    Ok(updates)
 }
 
 /// The weights' files of a Hugging Face directory: one, or the shards its index names.

@@ -76,7 +76,7 @@ fn write_files(
         }
     }
     let moments: HashMap<String, candle_core::Tensor> =
-        policy.optimizer.state(&policy.parameters)?.into_iter().collect();
+        policy.optimizer.state(&policy.parameters).into_iter().collect();
     candle_core::safetensors::save(&moments, beside.join("optimizer.safetensors"))?;
     fs_err::write(beside.join("state.json"), serde_json::to_vec_pretty(state)?)?;
     let manifest = manifest(beside, state.step)?;

@@ -164,7 +164,7 @@ impl Scores {
 
 fn load(reference: &ResolvedReference, dtype: Dtype) -> anyhow::Result<(Decoder, Parameters)> {
     let weights = Weights::load(&reference.location, dtype).map_err(|e| unusable(reference, &e))?;
-    Ok(Decoder::new(weights, &Tuning::Frozen).map_err(|e| unusable(reference, &e))?)
+    Ok(Decoder::new(weights, &Tuning::Frozen, dtype).map_err(|e| unusable(reference, &e))?)
 }
 
 /// The failure of a model whose files do not serve.

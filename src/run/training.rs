@@ -265,8 +265,8 @@ fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
             seed: u64::from(spec.seed),
         },
     };
-    let weights = Weights::load(&base.location, settings.dtype).map_err(|e| unusable(base, &e))?;
-    let (decoder, parameters) = Decoder::new(weights, &tuning).map_err(|e| unusable(base, &e))?;
+    let weights = Weights::load(&base.location, tuning.stored(settings.dtype)).map_err(|e| unusable(base, &e))?;
+    let (decoder, parameters) = Decoder::new(weights, &tuning, settings.dtype).map_err(|e| unusable(base, &e))?;
     let optimizer = AdamWSettings {
         beta1: settings.adam_beta1,
         beta2: settings.adam_beta2,
@@ -274,7 +274,7 @@ fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
         weight_decay: settings.weight_decay,
     };
     Ok(Policy {
-        optimizer: AdamW::new(optimizer, &parameters),
+        optimizer: AdamW::new(optimizer, &parameters)?,
         decoder,
         parameters,
         settings: settings.clone(),

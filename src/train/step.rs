@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{AdamW, TrainingPair, Weigher, learning_rate, micro_batches, pairs::PolicyLogps, subset};
 use crate::{
     domain::{Hyperparameters, Sides, metric},
-    model::{Decoder, DropoutKey, Forward, Gradients, Parameters, Purpose, layout::Packed},
+    model::{Decoder, DropoutKey, Forward, Gradients, Parameters, Purpose, layout::Packed, ops::kernels},
     objective::{BatchError, ObjectiveError, PairInput, PairOutcome, Scored, StepMetrics, evaluate},
 };
 
@@ -92,7 +92,7 @@ pub fn training_step(
     let lr = learning_rate(&policy.settings, n_done, n_steps);
     // PyTorch's clip_grad_norm_.
     let scale = (policy.settings.max_grad_norm / (norm + 1e-6)).min(1.0);
-    policy.optimizer.step(&mut policy.parameters, &gradients, lr, scale)?;
+    policy.optimizer.step(&policy.parameters, &gradients, lr, scale)?;
     policy.weigher.look_at(&policy.settings.objective, batch);
     if let Some(arm) = arm {
         let accuracy = accuracy_on_subset(policy, validation, n_done + 1)?;
@@ -223,7 +223,7 @@ fn gradient_norm(parameters: &Parameters, gradients: &Gradients) -> Result<f64, 
     let mut sum = 0f64;
     for (id, _, _) in parameters.iter() {
         if let Some(gradient) = gradients.get(id) {
-            sum += gradient.flatten_all()?.to_vec1::<f32>()?.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+            sum += kernels(gradient.device())?.squared_norm(gradient)?;
         }
     }
     Ok(sum.sqrt())

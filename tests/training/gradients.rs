@@ -15,7 +15,7 @@ pub(crate) fn decoder(tuning: &Tuning) -> (Decoder, Parameters) {
     let weights = directory.path().to_owned();
     let location = ModelLocation { format: WeightsFormat::Huggingface, weights, adapters: Vec::new() };
     let weights = Weights::load(&location, Dtype::Float32).expect("set up");
-    let (decoder, mut parameters) = Decoder::new(weights, tuning).expect("set up");
+    let (decoder, mut parameters) = Decoder::new(weights, tuning, Dtype::Float32).expect("set up");
     let ids: Vec<_> = parameters.iter().map(|(id, name, value)| (id, name.to_owned(), value.clone())).collect();
     for (id, _, value) in ids.iter().filter(|(_, name, _)| name.contains("lora_B")) {
         let moved = numbers(value.elem_count(), id.index());

@@ -76,7 +76,8 @@ fn compare(weights: PathBuf, format: WeightsFormat, model: &str, dataset: &str, 
     let location = ModelLocation { format, weights, adapters: Vec::new() };
     let codec = Codec::load(&location).expect("a tokenizer");
     let (decoder, parameters) =
-        Decoder::new(Weights::load(&location, Dtype::Float32).expect("weights"), &Tuning::Frozen).expect("a model");
+        Decoder::new(Weights::load(&location, Dtype::Float32).expect("weights"), &Tuning::Frozen, Dtype::Float32)
+            .expect("a model");
     let mut largest: f64 = 0.0;
     for row in &rows {
         let encoded = codec.encode_pair(&data[row.index]).expect("a pair in tokens");

@@ -11,7 +11,7 @@ use crate::tiny;
 fn a_token_at_a_time_is_the_text_as_a_whole() {
     let directory = tempfile::tempdir().expect("temp dir");
     let weights = Weights::load(&tiny::write_model(directory.path(), 3), Dtype::Float32).expect("loaded");
-    let (decoder, parameters) = Decoder::new(weights, &Tuning::Frozen).expect("built");
+    let (decoder, parameters) = Decoder::new(weights, &Tuning::Frozen, Dtype::Float32).expect("built");
     let at_once = generate_greedy(&decoder, &parameters, &[1, 2, 3], &[], 70).expect("computed");
     assert_eq!(at_once.len(), 70);
     let mut text = vec![1, 2, 3];

@@ -26,7 +26,7 @@ fn policy(method: &Method, settings: &Value) -> Policy {
     let (decoder, parameters) = decoder(&tuning);
     let adam = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
     Policy {
-        optimizer: AdamW::new(adam, &parameters),
+        optimizer: AdamW::new(adam, &parameters).expect("set up"),
         decoder,
         parameters,
         weigher: Weigher::new(&settings.objective, vec![0.5, 0.5], 2, &[]),

@@ -1,23 +1,179 @@
-//! The operations of the trainable models, each with a forward and a backward of its own.
+//! The operations of the trainable models, each with a forward and a backward of its own, for each kind of device.
 //!
 //! candle's fused `rms_norm`, `softmax_last_dim` and `rope` have no backward and drop gradients without an error, and its
-//! autograd keeps every intermediate; so nothing here is ever recorded on candle's graph. Tensors are f32 and contiguous,
-//! on the CPU. Every result row depends on its own inputs only and is computed by one thread in a fixed order, so results do
-//! not depend on how the rows are spread over threads.
+//! autograd keeps every intermediate; so nothing here is ever recorded on candle's graph. candle's tensors carry the numbers,
+//! [`Kernels`] computes with them. Every result row depends on its own inputs only and is summed in a fixed order, so results
+//! depend neither on how rows are spread over threads nor on what else is in a batch.
 
-mod attention;
-mod completion_logps;
-mod host;
-mod matrix;
-mod rms_norm;
+mod cpu;
+mod heads;
 mod rope;
 mod sum;
-mod swiglu;
 
-pub use attention::{Attention, Heads, attention, attention_backward, attention_last};
-pub use completion_logps::{CompletionLogps, Head, completion_logps, head_backward};
-pub(crate) use host::tensor;
-pub use rms_norm::{rms_norm, rms_norm_again, rms_norm_backward, rms_norm_weight_gradient};
-pub use rope::{RopeTable, join_rotated, split_rotated_back};
-pub use sum::{Factor, Sum};
-pub use swiglu::{swiglu, swiglu_backward};
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+pub use heads::{Attention, Heads};
+pub use rope::RopeTable;
+pub use sum::{Compute, Factor, Sum, Term};
+
+use super::layout::Sequence;
+use crate::domain::Dtype;
+
+/// Which gradients a vocabulary head will be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// None: only log-probabilities.
+    Score,
+    /// Of the hidden states only.
+    Frozen,
+    /// Of the weight too: the backward computes the logits again.
+    Trained,
+}
+
+/// What [`Kernels::completion_logps`] yields.
+#[derive(Debug, Clone)]
+pub struct CompletionLogps {
+    /// log p(target) per row, in nats.
+    pub logps: Vec<f32>,
+    /// With `Head::Frozen`: d logp / d hidden per row, (M, D).
+    pub d_hidden: Option<Tensor>,
+}
+
+/// What the backward of a trained head is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoring<'a> {
+    /// One target below V per row.
+    pub targets: &'a [u32],
+    /// dL/dlogp per row.
+    pub d_logps: &'a [f32],
+    /// What the factors are rounded to.
+    pub dtype: Dtype,
+}
+
+/// One step of `AdamW` for one parameter, everything but the tensors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// β1.
+    pub beta1: f32,
+    /// β2.
+    pub beta2: f32,
+    /// ε.
+    pub epsilon: f32,
+    /// Learning rate over the bias correction of the first moment, 1 − β1^t.
+    pub step_size: f32,
+    /// Square root of the bias correction of the second moment, √(1 − β2^t).
+    pub root_correction: f32,
+    /// What the parameter is multiplied by before the step: 1 − learning rate × weight decay.
+    pub decay: f32,
+    /// What the gradient is multiplied by first (clipping).
+    pub gradient_scale: f32,
+}
+
+/// What a kind of device computes for the models.
+///
+/// Activations are (tokens, columns), contiguous, in the type [`Kernels::activations`] names; statistics, log-probabilities,
+/// trained parameters and their gradients are float32.
+pub trait Kernels: std::fmt::Debug + Send + Sync {
+    /// The type activations have in this precision.
+    fn activations(&self, dtype: Dtype) -> DType;
+
+    /// Adds one product to a sum, or begins it.
+    fn add_product(&self, sum: &mut Sum, term: Term<'_>) -> Result<()>;
+
+    /// Root-mean-square normalisation y = w ⊙ x / √(mean(x²) + ε) (arXiv 1910.07467). `x` (N, D), `weight` (D). Returns y (N, D) and
+    /// 1/√(mean(x²) + ε) per row (N), which the backward needs.
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)>;
+
+    /// y of [`Kernels::rms_norm`] once more, from the kept 1/rms: cheaper to compute than to keep.
+    fn rms_norm_again(&self, x: &Tensor, weight: &Tensor, inverse: &Tensor) -> Result<Tensor>;
+
+    /// Backward. With g = w ⊙ dy: dx = r·(g − x·r²·mean(g ⊙ x)) where r = 1/rms, plus `residual` where the input went on beside
+    /// the normalisation too. Returns dx (N, D).
+    fn rms_norm_backward(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        inverse: &Tensor,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor>;
+
+    /// Gradient of the weight: dw = Σ_rows dy ⊙ x·r, shape (D).
+    fn rms_norm_weight_gradient(&self, dy: &Tensor, x: &Tensor, inverse: &Tensor) -> Result<Tensor>;
+
+    /// Joins q (N, H·S), k (N, K·S) and v (N, K·S) into one tensor (N, (H+2K)·S), q and k turned by their positions' angles
+    /// (RoPE, arXiv 2104.09864, on the first and second half of each head, as Hugging Face lays it out).
+    fn join_rotated(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &RopeTable) -> Result<Tensor>;
+
+    /// The backward of [`Kernels::join_rotated`]: splits the gradient and turns it back.
+    fn split_rotated_back(
+        &self,
+        gradient: &Tensor,
+        heads: Heads,
+        table: &RopeTable,
+    ) -> Result<(Tensor, Tensor, Tensor)>;
+
+    /// Causal attention over packed sequences whose segments may share a prefix. `joined` (N, (H+2K)·S) as made by
+    /// `join_rotated`; scores are scaled by 1/√S.
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention>;
+
+    /// Attention of the last token of one sequence to all of it, for sampling. `joined` (T, (H+2K)·S); returns (1, H·S).
+    fn attention_last(&self, joined: &Tensor, heads: Heads) -> Result<Tensor>;
+
+    /// Backward of [`Kernels::attention`]. `d_output` (N, H·S); returns the gradient of `joined` (N, (H+2K)·S).
+    fn attention_backward(
+        &self,
+        d_output: &Tensor,
+        joined: &Tensor,
+        kept: &Attention,
+        sequences: &[Sequence],
+        heads: Heads,
+    ) -> Result<Tensor>;
+
+    /// SiLU(gate) ⊙ up (arXiv 2002.05202), all (N, I).
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor>;
+
+    /// Backward of [`Kernels::swiglu`]: (dgate, dup), both (N, I); SiLU'(g) = σ(g)·(1 + g·(1 − σ(g))).
+    fn swiglu_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)>;
+
+    /// Log-probabilities of given tokens: vocabulary head, log-softmax and gather in one, so that the logits of all tokens never
+    /// exist. `hidden` (M, D), `weight` (V, D), one target below V per row. With [`Head::Frozen`] the gradient of each
+    /// log-probability is made in the same pass, to be scaled by dL/dlogp later: two vocabulary products instead of three.
+    fn completion_logps(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        targets: &[u32],
+        head: Head,
+        dtype: Dtype,
+    ) -> Result<CompletionLogps>;
+
+    /// Backward of a trained head: adds dL/dweight to `d_weight` (V, D) in place and returns dL/dhidden (M, D).
+    fn head_backward(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        scoring: Scoring<'_>,
+        d_weight: &Tensor,
+    ) -> Result<Tensor>;
+
+    /// Σ x², in a fixed order.
+    fn squared_norm(&self, x: &Tensor) -> Result<f64>;
+
+    /// Adds row i of `x` (N, D) to row `rows[i]` of `to` (V, D, float32), in place and in order.
+    fn add_rows(&self, to: &Tensor, rows: &[u32], x: &Tensor) -> Result<()>;
+
+    /// `to += x`, in place.
+    fn add_in_place(&self, to: &Tensor, x: &Tensor) -> Result<()>;
+
+    /// Moves `parameter` and its two moments in place (`AdamW`, arXiv 1711.05101, as PyTorch computes it).
+    fn adamw(&self, parameter: &Tensor, gradient: &Tensor, moments: (&Tensor, &Tensor), step: AdamWStep) -> Result<()>;
+}
+
+/// The kernels of a device.
+pub fn kernels(device: &Device) -> Result<&'static dyn Kernels> {
+    match device {
+        Device::Cpu => Ok(&cpu::Cpu),
+        other => bail!("there are no kernels for {other:?}"),
+    }
+}

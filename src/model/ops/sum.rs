@@ -1,14 +1,76 @@
 //! A matrix that products are added up in: y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + residual is one buffer, written by the products themselves.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::{
-    host::{host, tensor},
-    matrix::{Matrix, Target, Threads, product},
-};
+use super::{Kernels, kernels};
+use crate::domain::Dtype;
+
+/// Where and how a model is computed.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    kernels: &'static dyn Kernels,
+    device: Device,
+    dtype: Dtype,
+}
+
+impl Compute {
+    /// On this device, in this type.
+    pub fn new(device: &Device, dtype: Dtype) -> Result<Self> {
+        Ok(Self { kernels: kernels(device)?, device: device.clone(), dtype })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What the factors of products are rounded to.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The type of activations.
+    pub fn activations(&self) -> DType {
+        self.kernels.activations(self.dtype)
+    }
+
+    /// A sum of activations, (rows, cols), of nothing yet.
+    pub fn sum(&self, rows: usize, cols: usize) -> Result<Sum> {
+        self.sum_of(rows, cols, self.activations())
+    }
+
+    /// A sum in float32, (rows, cols), of nothing yet: a parameter's gradient.
+    pub fn float32_sum(&self, rows: usize, cols: usize) -> Result<Sum> {
+        self.sum_of(rows, cols, DType::F32)
+    }
+
+    fn sum_of(&self, rows: usize, cols: usize, dtype: DType) -> Result<Sum> {
+        // SAFETY: the numbers are plain floats, and a sum is not read before a product has been written over all of it.
+        let tensor = unsafe { Tensor::empty((rows, cols), dtype, &self.device) }?;
+        Ok(Sum { compute: self.clone(), tensor, is_empty: true })
+    }
+
+    /// A sum that goes on in place with what `begun` holds; nobody else may hold it.
+    pub fn sum_onto(&self, begun: Tensor) -> Sum {
+        Sum { compute: self.clone(), tensor: begun, is_empty: false }
+    }
+
+    /// A sum that begins with a copy of `first`: a residual.
+    pub fn sum_from(&self, first: &Tensor) -> Result<Sum> {
+        Ok(Sum { compute: self.clone(), tensor: first.copy()?, is_empty: false })
+    }
+}
+
+impl std::ops::Deref for Compute {
+    type Target = dyn Kernels;
+
+    fn deref(&self) -> &Self::Target {
+        self.kernels
+    }
+}
 
 /// A factor of a product: a matrix as it lies in memory, or its transpose (nothing is moved).
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub enum Factor<'a> {
     /// As it lies.
     Plain(&'a Tensor),
@@ -17,21 +79,15 @@ pub enum Factor<'a> {
 }
 
 impl Factor<'_> {
-    fn tensor(&self) -> &Tensor {
+    /// The matrix as it lies.
+    pub fn tensor(&self) -> &Tensor {
         match self {
             Self::Plain(tensor) | Self::Transposed(tensor) => tensor,
         }
     }
 
-    fn view<'b>(&self, numbers: &'b [f32], (rows, cols): (usize, usize)) -> Matrix<'b> {
-        let plain = Matrix::new(numbers, rows, cols, cols);
-        match self {
-            Self::Plain(_) => plain,
-            Self::Transposed(_) => plain.t(),
-        }
-    }
-
-    fn shape(&self) -> Result<(usize, usize)> {
+    /// Rows and columns of the factor.
+    pub(in crate::model) fn shape(&self) -> Result<(usize, usize)> {
         let (rows, cols) = self.tensor().dims2()?;
         Ok(match self {
             Self::Plain(_) => (rows, cols),
@@ -40,62 +96,72 @@ impl Factor<'_> {
     }
 }
 
+/// `scale · a · b`.
+#[derive(Debug, Clone, Copy)]
+pub struct Term<'a> {
+    /// Left factor, (rows, k).
+    pub a: Factor<'a>,
+    /// Right factor, (k, cols).
+    pub b: Factor<'a>,
+    /// Multiplies the product.
+    pub scale: f64,
+}
+
 /// A sum of products in the making, (rows, cols).
 #[derive(Debug)]
 pub struct Sum {
-    numbers: Vec<f32>,
-    shape: (usize, usize),
-    is_empty: bool,
+    compute: Compute,
+    /// Written in place; nobody else holds it.
+    pub(super) tensor: Tensor,
+    pub(super) is_empty: bool,
 }
 
 impl Sum {
-    /// Nothing yet.
-    pub fn new(rows: usize, cols: usize) -> Self {
-        Self { numbers: vec![0f32; rows * cols], shape: (rows, cols), is_empty: true }
-    }
-
-    /// Begins with a copy of `first`: a residual.
-    pub fn starting_with(first: &Tensor) -> Result<Self> {
-        Ok(Self { numbers: host(first)?.as_slice().to_vec(), shape: first.dims2()?, is_empty: false })
-    }
-
     /// Adds `scale · a · b`.
     pub fn add(mut self, a: Factor<'_>, b: Factor<'_>, scale: f64) -> Result<Self> {
         let ((m, k), (k_b, n)) = (a.shape()?, b.shape()?);
-        if (m, n) != self.shape || k != k_b {
-            bail!("a product of ({m}, {k}) and ({k_b}, {n}) cannot be added to {:?}", self.shape)
+        if (m, n) != self.tensor.dims2()? || k != k_b {
+            bail!("a product of ({m}, {k}) and ({k_b}, {n}) cannot be added to {:?}", self.tensor.shape())
         }
-        let (a_numbers, b_numbers) = (host(a.tensor())?, host(b.tensor())?);
-        let target = Target { numbers: &mut self.numbers, row_stride: n, add: !self.is_empty };
-        let a = a.view(a_numbers.as_slice(), a.tensor().dims2()?);
-        let b = b.view(b_numbers.as_slice(), b.tensor().dims2()?);
-        product(target, a, b, scale as f32, Threads::All);
+        let kernels = self.compute.kernels;
+        kernels.add_product(&mut self, Term { a, b, scale })?;
         self.is_empty = false;
         Ok(self)
     }
 
+    /// What the factors are rounded to.
+    pub(super) fn dtype(&self) -> Dtype {
+        self.compute.dtype
+    }
+
     /// The sum as a tensor.
     pub fn into_tensor(self) -> Result<Tensor> {
-        tensor(self.numbers, self.shape)
+        if self.is_empty {
+            bail!("a sum of nothing has no value")
+        }
+        Ok(self.tensor)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     #[test]
     fn products_add_up_on_a_residual() {
+        let compute = Compute::new(&Device::Cpu, Dtype::Float32).expect("made");
         let a = Tensor::from_vec(vec![1f32, 2., 3., 4., 5., 6.], (2, 3), &Device::Cpu).expect("made");
         let b = Tensor::from_vec(vec![1f32, 0., 2., 0., 1., 1.], (2, 3), &Device::Cpu).expect("made");
         let residual = Tensor::from_vec(vec![10f32, 20., 30., 40.], (2, 2), &Device::Cpu).expect("made");
-        let sum = Sum::starting_with(&residual)
+        let sum = compute
+            .sum_from(&residual)
             .and_then(|s| s.add(Factor::Plain(&a), Factor::Transposed(&b), 2.0))
             .and_then(Sum::into_tensor)
             .and_then(|t| t.to_vec2::<f32>());
         assert_eq!(sum.expect("computed"), [[24., 30.], [62., 62.]]);
-        assert!(Sum::new(2, 2).add(Factor::Plain(&a), Factor::Plain(&b), 1.0).is_err());
+        assert_eq!(residual.to_vec2::<f32>().expect("read")[0], [10., 20.], "what it began with is untouched");
+        let sum = || compute.sum(2, 2).expect("made");
+        assert!(sum().add(Factor::Plain(&a), Factor::Plain(&b), 1.0).is_err());
+        assert!(sum().into_tensor().is_err());
     }
 }

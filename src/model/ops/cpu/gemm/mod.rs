@@ -1,0 +1,222 @@
+//! Matrix products on borrowed numbers: the one door to every product on the CPU.
+//!
+//! On a processor with AVX-512 they run on kernels of our own, which read float32 and bfloat16 operands in any layout and
+//! reach the speed of the units; elsewhere on the `gemm` crate. Every number of a product is a sum over k in one fixed order:
+//! it depends neither on the number of threads nor on what other rows and columns there are.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod pack;
+mod portable;
+mod tiles;
+
+use half::bf16;
+
+use crate::domain::Dtype;
+
+/// A number a matrix is made of.
+pub(super) trait Element: Copy + Sync {
+    /// How it is stored.
+    const DTYPE: Dtype;
+    /// Its value.
+    fn widen(self) -> f32;
+    /// The numbers as they are, if they are float32.
+    fn as_f32(numbers: &[Self]) -> Option<&[f32]>;
+}
+
+impl Element for f32 {
+    const DTYPE: Dtype = Dtype::Float32;
+    fn widen(self) -> f32 {
+        self
+    }
+    fn as_f32(numbers: &[Self]) -> Option<&[f32]> {
+        Some(numbers)
+    }
+}
+
+impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::Bfloat16;
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+}
+
+/// A matrix inside a slice: element (i, j) is at `i·row_stride + j·col_stride`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matrix<'a, T = f32> {
+    numbers: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// `rows` × `cols`, rows `row_stride` apart.
+    pub(super) fn new(numbers: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        Self { numbers, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose, without moving anything.
+    pub(super) fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+
+    fn fits(&self) -> bool {
+        self.rows == 0
+            || self.cols == 0
+            || (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride < self.numbers.len()
+    }
+}
+
+/// Where a product goes: rows `row_stride` apart in `numbers`.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    /// The numbers written to.
+    pub(super) numbers: &'a mut [f32],
+    /// Distance of two rows.
+    pub(super) row_stride: usize,
+    /// Add to what is there, or write over it.
+    pub(super) add: bool,
+}
+
+/// How many threads a product uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// This one: the caller already runs on all of them.
+    One,
+    /// All of the pool.
+    All,
+}
+
+/// How a product is computed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// Multiplies the product.
+    pub(super) scale: f32,
+    /// What the factors are rounded to.
+    pub(super) dtype: Dtype,
+    /// Threads.
+    pub(super) threads: Threads,
+}
+
+/// `target (+)= scale · a · b`. Factors stored as bfloat16 make a product in bfloat16, whatever `how` says.
+pub(super) fn product<B: Element>(target: Target<'_>, a: Matrix<'_>, b: Matrix<'_, B>, mut how: How) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!(k, b.rows, "inner sizes of a matrix product");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(a.fits() && b.fits(), "a matrix lies inside its numbers");
+    assert!(
+        n <= target.row_stride && (m - 1) * target.row_stride + n <= target.numbers.len(),
+        "a product fits its target"
+    );
+    if k == 0 {
+        if !target.add {
+            target.numbers.chunks_mut(target.row_stride).take(m).for_each(|row| row[..n].fill(0.0));
+        }
+        return;
+    }
+    if B::DTYPE == Dtype::Bfloat16 {
+        how.dtype = Dtype::Bfloat16;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if avx512::serves(how.dtype) {
+        return avx512::product(target, a, b, how);
+    }
+    portable::product(target, a, b, how);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_of_views_is_the_product() {
+        // a = rows 0..2, columns 1..3 of a 2×4; b = a 2×2 read transposed.
+        let a = [0., 1., 2., 9., 0., 3., 4., 9.];
+        let b = [5., 6., 7., 8.];
+        let mut out = [100.0; 6];
+        let how = How { scale: 2.0, dtype: Dtype::Float32, threads: Threads::One };
+        let target = Target { numbers: &mut out, row_stride: 3, add: false };
+        product(target, Matrix::new(&a[1..], 2, 2, 4), Matrix::new(&b, 2, 2, 2).t(), how);
+        assert_eq!(out, [34., 46., 100., 78., 106., 100.]);
+    }
+
+    /// Numbers in −½ … ½ that no rounding mode likes.
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        (0..n as u32).map(|i| ((i + seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
+    }
+
+    fn transposed<T: Copy>(numbers: &[T], rows: usize, cols: usize) -> Vec<T> {
+        (0..rows * cols).map(|i| numbers[i % rows * cols + i / rows]).collect()
+    }
+
+    /// Every layout of both factors, both precisions, odd sizes: against f64, and the kernels against the `gemm` crate.
+    #[test]
+    fn layouts_precisions_and_sizes_agree_with_f64() {
+        let rounded = |x: f32| f64::from(bf16::from_f32(x).to_f32());
+        for (m, k, n) in [(1, 1, 1), (37, 51, 45), (14, 64, 32), (1, 7, 3), (100, 1_700, 70), (29, 600, 17), (3, 0, 2)]
+        {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 7));
+            let (a_t, b_t) = (transposed(&a, m, k), transposed(&b, k, n));
+            let half: Vec<bf16> = b.iter().map(|x| bf16::from_f32(*x)).collect();
+            let half_t = transposed(&half, k, n);
+            for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+                let value = |x: f32| if dtype == Dtype::Float32 { f64::from(x) } else { rounded(x) };
+                let exact = |i: usize, j: usize| (0..k).map(|l| value(a[i * k + l]) * value(b[l * n + j])).sum::<f64>();
+                for threads in [Threads::One, Threads::All] {
+                    let how = How { scale: 2.0, dtype, threads };
+                    let a_views = [Matrix::new(&a, m, k, k), Matrix::new(&a_t, k, m, m).t()];
+                    let b_views = [Matrix::new(&b, k, n, n), Matrix::new(&b_t, n, k, k).t()];
+                    let half_views = [Matrix::new(&half, k, n, n), Matrix::new(&half_t, n, k, k).t()];
+                    for (a, layout) in a_views.iter().flat_map(|a| (0..2).map(move |l| (*a, l))) {
+                        let mut outs = [vec![1f32; m * n], vec![1f32; m * n], vec![1f32; m * n]];
+                        let [own, other, stored] =
+                            outs.each_mut().map(|numbers| Target { numbers, row_stride: n, add: true });
+                        product(own, a, b_views[layout], how);
+                        if k > 0 {
+                            portable::product(other, a, b_views[layout], how);
+                        }
+                        if dtype == Dtype::Bfloat16 {
+                            product(stored, a, half_views[layout], how);
+                            assert_eq!(outs[0], outs[2], "stored in bfloat16 or rounded on the way: {m}×{k}×{n}");
+                        }
+                        for i in 0..m * n {
+                            let exact = 1.0 + 2.0 * exact(i / n, i % n);
+                            for out in &outs[..if k > 0 { 2 } else { 1 }] {
+                                let error = (f64::from(out[i]) - exact).abs();
+                                assert!(error < 2e-5, "{m}×{k}×{n} {dtype:?}: {} against {exact}", out[i]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What makes a batch's row equal to the same row alone, and a result independent of the machine's threads.
+    #[test]
+    fn a_row_is_the_same_bits_in_any_company() {
+        let (m, k, n) = (61, 1_801, 83);
+        let (a, b) = (numbers(m * k, 3), numbers(k * n, 5));
+        let all = How { scale: 1.0, dtype: Dtype::Float32, threads: Threads::All };
+        let mut whole = vec![0f32; m * n];
+        let target = Target { numbers: &mut whole, row_stride: n, add: false };
+        product(target, Matrix::new(&a, m, k, k), Matrix::new(&b, k, n, n), all);
+        for row in [0, 13, 14, 60] {
+            let mut alone = vec![0f32; n];
+            let target = Target { numbers: &mut alone, row_stride: n, add: false };
+            let how = How { threads: Threads::One, ..all };
+            product(target, Matrix::new(&a[row * k..], 1, k, k), Matrix::new(&b, k, n, n), how);
+            if cfg!(target_arch = "x86_64") && avx512::serves(Dtype::Float32) {
+                assert_eq!(alone, whole[row * n..(row + 1) * n]);
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Reading and writing a tensor's numbers as a slice, loops over them on all threads, and the functions of one number.
+
+use std::{marker::PhantomData, ops::Deref, sync::Mutex};
+
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Storage, Tensor, WithDType, bail};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Numbers per task of a loop: enough that starting the task costs nothing, few enough to stay in the first cache.
+pub(super) const CHUNK: usize = 1 << 12;
+
+/// Lanes of a sum: partial sums that make vector instructions possible, and keep small terms beside large ones.
+pub(super) const LANES: usize = 16;
+
+/// The numbers of a contiguous tensor on the CPU, borrowed. `G` is the guard candle hands out.
+pub(super) struct Host<G, T> {
+    storage: G,
+    start: usize,
+    len: usize,
+    of: PhantomData<T>,
+}
+
+/// Borrows the numbers of `tensor`; an error if it lies elsewhere, has another type, or is not contiguous.
+pub(super) fn host<T: WithDType>(tensor: &Tensor) -> Result<Host<impl Deref<Target = Storage> + Sync + '_, T>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("an operation got a tensor of shape {:?} that is not contiguous", tensor.shape())
+    };
+    if !matches!(&*storage, Storage::Cpu(_)) || tensor.dtype() != T::DTYPE {
+        bail!(
+            "an operation wants {:?} on the CPU and got a {:?} tensor on {:?}",
+            T::DTYPE,
+            tensor.dtype(),
+            tensor.device()
+        )
+    }
+    Ok(Host { storage, start, len: end - start, of: PhantomData })
+}
+
+impl<G: Deref<Target = Storage>, T: WithDType> Host<G, T> {
+    /// The numbers, row by row.
+    pub(super) fn as_slice(&self) -> &[T] {
+        match &*self.storage {
+            Storage::Cpu(storage) => match T::cpu_storage_as_slice(storage) {
+                Ok(numbers) => &numbers[self.start..self.start + self.len],
+                Err(_) => unreachable!("checked when borrowed"),
+            },
+            _ => unreachable!("checked when borrowed"),
+        }
+    }
+}
+
+/// Hands the numbers of a contiguous f32 tensor to `write`, which changes them in place.
+pub(super) fn write<R>(tensor: &Tensor, write: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    struct Write<F, R>(Mutex<(Option<F>, Option<R>)>);
+    impl<R, F: FnOnce(&mut [f32]) -> R> InplaceOp1 for Write<F, R> {
+        fn name(&self) -> &'static str {
+            "write"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+            let CpuStorage::F32(numbers) = storage else { bail!("only f32 is written in place") };
+            let Some((start, end)) = layout.contiguous_offsets() else {
+                bail!("only whole tensors are written in place")
+            };
+            let mut state = self.0.lock().expect("nothing panicked while it was held");
+            let write = state.0.take().expect("called once");
+            state.1 = Some(write(&mut numbers[start..end]));
+            Ok(())
+        }
+    }
+    let op = Write(Mutex::new((Some(write), None)));
+    tensor.inplace_op1(&op)?;
+    Ok(op.0.into_inner().expect("nothing panicked while it was held").1.expect("called"))
+}
+
+/// A f32 tensor whose numbers `write` sets, all of them: they are arbitrary before.
+pub(super) fn written<S: Into<candle_core::Shape>>(shape: S, fill: impl FnOnce(&mut [f32])) -> Result<Tensor> {
+    // SAFETY: any bits are floats; that none of them are read before `fill` has set them is its contract.
+    let tensor = unsafe { Tensor::empty(shape, candle_core::DType::F32, &Device::Cpu) }?;
+    write(&tensor, fill)?;
+    Ok(tensor)
+}
+
+/// Two of them at once.
+pub(super) fn written_pair<S: Into<candle_core::Shape>>(
+    first: S,
+    second: S,
+    fill: impl FnOnce(&mut [f32], &mut [f32]),
+) -> Result<(Tensor, Tensor)> {
+    let mut other = None;
+    let one = written(first, |one| other = Some(written(second, |other| fill(one, other))))?;
+    Ok((one, other.expect("made inside")?))
+}
+
+/// A matrix that several threads write parts of, each its own.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a> {
+    numbers: *mut f32,
+    len: usize,
+    of: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: `part` hands out disjoint parts only, which its callers promise.
+unsafe impl Send for Parts<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Parts<'_> {}
+
+impl<'a> Parts<'a> {
+    /// All of `numbers`.
+    pub(super) fn new(numbers: &'a mut [f32]) -> Self {
+        Self { numbers: numbers.as_mut_ptr(), len: numbers.len(), of: PhantomData }
+    }
+
+    /// `len` numbers from `start`.
+    ///
+    /// # Safety
+    /// No part that overlaps it is in use anywhere.
+    pub(super) unsafe fn part(self, start: usize, len: usize) -> &'a mut [f32] {
+        assert!(start + len <= self.len, "a part lies inside its matrix");
+        // SAFETY: inside, by the line above; nobody else uses it, by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.numbers.add(start), len) }
+    }
+}
+
+/// Runs a loop in the version compiled for this processor's widest vectors; it must be inlined to profit.
+#[inline(always)]
+pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(f)
+}
+
+/// Runs `f(first row, rows of y)` over chunks of whole rows of `y`, `width` numbers each, on all threads.
+pub(super) fn for_row_chunks(y: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    let rows = (CHUNK / width.max(1)).max(1);
+    y.par_chunks_mut((rows * width).max(1)).enumerate().for_each(|(i, y)| f(i * rows, y));
+}
+
+/// Σ f(i) over LANES partial sums, in an order that does not depend on the processor.
+#[inline(always)]
+pub(super) fn lane_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut sums = [0f32; LANES];
+    let whole = n / LANES * LANES;
+    let mut i = 0;
+    while i < whole {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += f(i + lane);
+        }
+        i += LANES;
+    }
+    let mut total = 0f32;
+    for i in whole..n {
+        total += f(i);
+    }
+    // Pairwise: the same tree whatever the vectors' width.
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            sums[i] += sums[i + width];
+        }
+        width /= 2;
+    }
+    total + sums[0]
+}
+
+/// The largest of the numbers, −∞ if there are none.
+#[inline(always)]
+pub(super) fn max_of(numbers: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = numbers.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (max, x) in lanes.iter_mut().zip(chunk) {
+            *max = if *x > *max { *x } else { *max };
+        }
+    }
+    rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// e^x by a polynomial without branches, so that a loop over it becomes vector instructions; relative error below 2e-7.
+///
+/// Below −87 the result is 0 (or the smallest normal number), above 88 it stays finite.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    // Adding and taking away 1.5·2^23 rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.clamp(-87.0, 88.0);
+    let n = clamped * LOG2_E + ROUND - ROUND;
+    // ln 2 in two parts, so that the remainder is exact to the last bit.
+    let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5.000_000_3e-1;
+    let p = p * r * r + r + 1.0;
+    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let y = p * scale;
+    // A masked score is −∞: its weight is exactly zero.
+    if x < -87.0 { 0.0 } else { y }
+}
+
+/// 1 / (1 + e^−x).
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_polynomial_is_the_exponential() {
+        let mut worst = 0f64;
+        for i in -870_000..880_000 {
+            let x = i as f32 * 1e-4;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) - exact).abs() / exact);
+        }
+        assert!(worst < 2e-7, "{worst}");
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn sums_and_maxima_of_any_length() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            let numbers: Vec<f32> = (0..n).map(|i| (i * 7 % 13) as f32).collect();
+            assert_eq!(lane_sum(n, |i| numbers[i]), numbers.iter().sum::<f32>());
+            assert_eq!(max_of(&numbers), numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+}

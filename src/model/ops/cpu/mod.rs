@@ -1,0 +1,130 @@
+//! The kernels of the CPU: float32 activations; products in float32 or bfloat16.
+
+mod adamw;
+mod attention;
+mod gemm;
+mod head;
+mod host;
+mod product;
+mod rms_norm;
+mod rope;
+mod swiglu;
+
+use candle_core::{DType, Result, Tensor};
+
+use super::{AdamWStep, Attention, CompletionLogps, Head, Heads, Kernels, RopeTable, Scoring, Sum, Term};
+use crate::{domain::Dtype, model::layout::Sequence};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Cpu;
+
+impl Kernels for Cpu {
+    fn activations(&self, _: Dtype) -> DType {
+        DType::F32
+    }
+
+    fn add_product(&self, sum: &mut Sum, term: Term<'_>) -> Result<()> {
+        product::add(sum, term)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+        rms_norm::forward(x, weight, eps)
+    }
+
+    fn rms_norm_again(&self, x: &Tensor, weight: &Tensor, inverse: &Tensor) -> Result<Tensor> {
+        rms_norm::again(x, weight, inverse)
+    }
+
+    fn rms_norm_backward(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        inverse: &Tensor,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        rms_norm::backward(dy, x, weight, inverse, residual)
+    }
+
+    fn rms_norm_weight_gradient(&self, dy: &Tensor, x: &Tensor, inverse: &Tensor) -> Result<Tensor> {
+        rms_norm::weight_gradient(dy, x, inverse)
+    }
+
+    fn join_rotated(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &RopeTable) -> Result<Tensor> {
+        rope::join(q, k, v, heads, table)
+    }
+
+    fn split_rotated_back(
+        &self,
+        gradient: &Tensor,
+        heads: Heads,
+        table: &RopeTable,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        rope::split_back(gradient, heads, table)
+    }
+
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention> {
+        attention::forward(joined, sequences, heads)
+    }
+
+    fn attention_last(&self, joined: &Tensor, heads: Heads) -> Result<Tensor> {
+        attention::last(joined, heads)
+    }
+
+    fn attention_backward(
+        &self,
+        d_output: &Tensor,
+        joined: &Tensor,
+        kept: &Attention,
+        sequences: &[Sequence],
+        heads: Heads,
+    ) -> Result<Tensor> {
+        attention::backward(d_output, joined, kept, sequences, heads)
+    }
+
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        swiglu::forward(gate, up)
+    }
+
+    fn swiglu_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
+        swiglu::backward(dy, gate, up)
+    }
+
+    fn completion_logps(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        targets: &[u32],
+        head: Head,
+        dtype: Dtype,
+    ) -> Result<CompletionLogps> {
+        head::forward(hidden, weight, targets, head, dtype)
+    }
+
+    fn head_backward(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        scoring: Scoring<'_>,
+        d_weight: &Tensor,
+    ) -> Result<Tensor> {
+        head::backward(hidden, weight, scoring, d_weight)
+    }
+
+    fn add_rows(&self, to: &Tensor, rows: &[u32], x: &Tensor) -> Result<()> {
+        adamw::add_rows(to, rows, x)
+    }
+
+    fn squared_norm(&self, x: &Tensor) -> Result<f64> {
+        adamw::squared_norm(x)
+    }
+
+    fn add_in_place(&self, to: &Tensor, x: &Tensor) -> Result<()> {
+        adamw::add_in_place(to, x)
+    }
+
+    fn adamw(&self, parameter: &Tensor, gradient: &Tensor, moments: (&Tensor, &Tensor), step: AdamWStep) -> Result<()> {
+        adamw::step(parameter, gradient, moments, step)
+    }
+}
