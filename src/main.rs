@@ -31,6 +31,9 @@ enum Command {
         /// What to compute on: `cpu`, `cuda` or `cuda:N`.
         #[arg(long, default_value = "cpu")]
         device: String,
+        /// Prints at the end where the seconds went, operation by operation.
+        #[arg(long)]
+        op_times: bool,
     },
     /// Fine-tunes a small model with DPO, then MRPO, and shows what has changed.
     Demo(mrpo::demo::DemoArgs),
@@ -43,7 +46,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => commands::serve::serve(args),
-        Command::Run { directory, device } => commands::run::run(&directory, &device),
+        Command::Run { directory, device, op_times } => commands::run::run(&directory, &device, op_times),
         Command::Demo(args) => mrpo::demo::run(args),
         Command::Models(args) => commands::models::models(&args),
         Command::Openapi => {

@@ -9,12 +9,14 @@ mod cpu;
 mod heads;
 mod rope;
 mod sum;
+mod timed;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 pub use heads::{Attention, Heads};
 pub use rope::RopeTable;
 pub use sum::{Compute, Factor, Sum, Term};
+pub use timed::{operation_times, time_operations};
 
 use super::layout::Sequence;
 use crate::domain::Dtype;
@@ -173,7 +175,10 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
 /// The kernels of a device.
 pub fn kernels(device: &Device) -> Result<&'static dyn Kernels> {
     match device {
-        Device::Cpu => Ok(&cpu::Cpu),
+        Device::Cpu => Ok(match timed::timed() {
+            Some(timed) => timed,
+            None => &cpu::Cpu,
+        }),
         other => bail!("there are no kernels for {other:?}"),
     }
 }
