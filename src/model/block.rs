@@ -96,11 +96,11 @@ impl Block {
         let (normed, inverse_1) = self.norm(0, x, pass)?;
         let joined = self.joined(&normed, pass)?;
         let attended = compute.attention(&joined, &batch.sequences, config.heads)?;
-        let middle = self.o.forward_into(compute.sum_from(x)?, &attended.output, pass)?.into_tensor()?;
+        let middle = self.o.forward_into(compute.sum_from(x)?, &attended.output, pass)?;
         let (normed, inverse_2) = self.norm(1, &middle, pass)?;
-        let (gate, up) = (self.gate.forward(&normed, pass)?, self.up.forward(&normed, pass)?);
+        let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, pass)?;
         let product = compute.swiglu(&gate, &up)?;
-        let y = self.down.forward_into(compute.sum_from(&middle)?, &product, pass)?.into_tensor()?;
+        let y = self.down.forward_into(compute.sum_from(&middle)?, &product, pass)?;
         Ok((y, BlockTape { inverse: [inverse_1, inverse_2], joined, attended, middle, gate, up }))
     }
 
@@ -110,10 +110,11 @@ impl Block {
         let (normed, _) = self.norm(0, x, pass)?;
         *joined = Tensor::cat(&[&*joined, &self.joined(&normed, pass)?], 0)?;
         let attended = compute.attention_last(joined, config.heads)?;
-        let middle = self.o.forward_into(compute.sum_from(x)?, &attended, pass)?.into_tensor()?;
+        let middle = self.o.forward_into(compute.sum_from(x)?, &attended, pass)?;
         let (normed, _) = self.norm(1, &middle, pass)?;
-        let product = compute.swiglu(&self.gate.forward(&normed, pass)?, &self.up.forward(&normed, pass)?)?;
-        self.down.forward_into(compute.sum_from(&middle)?, &product, pass)?.into_tensor()
+        let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, pass)?;
+        let product = compute.swiglu(&gate, &up)?;
+        self.down.forward_into(compute.sum_from(&middle)?, &product, pass)
     }
 
     /// Returns dL/dx of the block's input `x`.
@@ -151,7 +152,7 @@ impl Block {
 
     /// Rotated q, k, v.
     fn joined(&self, normed: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let (q, k, v) = (self.q.forward(normed, pass)?, self.k.forward(normed, pass)?, self.v.forward(normed, pass)?);
+        let [q, k, v] = Linear::forward_each([&self.q, &self.k, &self.v], normed, pass)?;
         pass.compute.join_rotated(&q, &k, &v, pass.config.heads, pass.rope)
     }
 

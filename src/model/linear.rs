@@ -9,7 +9,7 @@ use rand_chacha::{
 use super::{
     block::Pass,
     ops::{
-        Factor::{Plain, Transposed},
+        Factor::{self, Plain, Transposed},
         Sum,
     },
     parameters::{Gradients, ParameterId, Parameters},
@@ -102,18 +102,56 @@ impl Linear {
     }
 
     /// Forward: adds x·Wᵀ (and the LoRA update) to `into`, (N, out). Without a key there is no dropout.
-    pub(super) fn forward_into(&self, into: Sum, x: &Tensor, pass: &Pass<'_>) -> Result<Sum> {
-        let sum = into.add(Plain(x), Transposed(self.weight(pass.parameters)), 1.0)?;
-        let Some(lora) = self.lora else { return Ok(sum) };
-        let dropped = lora.drop(x, pass.key)?;
-        let inner = lora.inner(&dropped, pass)?;
-        sum.add(Plain(&inner), Transposed(pass.parameters.get(lora.b)), lora.shape.scale)
+    pub(super) fn forward_into(&self, into: Sum, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let [y] = Self::forward_sums([self], [into], x, pass)?;
+        Ok(y)
     }
 
-    /// Forward: x (N, in) to (N, out).
-    pub(super) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let out = self.weight(pass.parameters).dim(0)?;
-        self.forward_into(pass.compute.sum(x.dim(0)?, out)?, x, pass)?.into_tensor()
+    /// Forward of several layers with the same input: x (N, in) to (N, out) each.
+    pub(super) fn forward_each<const N: usize>(layers: [&Self; N], x: &Tensor, pass: &Pass<'_>) -> Result<[Tensor; N]> {
+        let n = x.dim(0)?;
+        let sums = layers.iter().map(|layer| pass.compute.sum(n, layer.weight(pass.parameters).dim(0)?));
+        let sums: [Sum; N] = sums.collect::<Result<Vec<_>>>()?.try_into().expect("as many as layers");
+        Self::forward_sums(layers, sums, x, pass)
+    }
+
+    fn forward_sums<const N: usize>(
+        layers: [&Self; N],
+        mut sums: [Sum; N],
+        x: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Result<[Tensor; N]> {
+        let Pass { compute, parameters, .. } = *pass;
+        // x·Wᵀ and x·Aᵀ in one go; A has an input of its own where some of it is dropped.
+        let mut inner = Vec::new();
+        for layer in layers {
+            inner.push(match layer.lora {
+                Some(lora) if !lora.drops(pass) => Some(compute.sum(x.dim(0)?, lora.shape.rank)?),
+                _ => None,
+            });
+        }
+        let mut into: Vec<&mut Sum> = sums.iter_mut().collect();
+        let mut factors: Vec<Factor<'_>> = layers.iter().map(|layer| Transposed(layer.weight(parameters))).collect();
+        for (layer, inner) in layers.iter().zip(&mut inner) {
+            if let (Some(lora), Some(inner)) = (layer.lora, inner) {
+                into.push(inner);
+                factors.push(Transposed(parameters.get(lora.a)));
+            }
+        }
+        compute.add_each(&mut into, Plain(x), &factors)?;
+        let mut outputs = Vec::with_capacity(N);
+        for ((layer, sum), inner) in layers.iter().zip(sums).zip(inner) {
+            let Some(lora) = layer.lora else {
+                outputs.push(sum.into_tensor()?);
+                continue;
+            };
+            let inner = match inner {
+                Some(inner) => inner.into_tensor()?,
+                None => lora.inner(&lora.drop(x, pass.key)?, pass)?,
+            };
+            outputs.push(sum.add(Plain(&inner), Transposed(parameters.get(lora.b)), lora.shape.scale)?.into_tensor()?);
+        }
+        Ok(outputs.try_into().expect("as many as layers"))
     }
 
     /// Whether its backward reads the forward's input.
@@ -125,37 +163,43 @@ impl Linear {
     /// [`Linear::has_gradient`].
     pub(super) fn backward_into(
         &self,
-        into: Sum,
+        mut into: Sum,
         dy: &Tensor,
         x: Option<&Tensor>,
         pass: &Pass<'_>,
         gradients: &mut Gradients,
     ) -> Result<Sum> {
-        let Pass { compute, parameters, key, .. } = *pass;
+        let Pass { compute, parameters, .. } = *pass;
         let weight = self.weight(parameters);
-        let sum = into.add(Plain(dy), Plain(weight), 1.0)?;
-        let Some(x) = x.filter(|_| self.has_gradient()) else { return Ok(sum) };
-        if let Weight::Trained(id) = self.weight {
-            gradients.add_product(id, compute, (Transposed(dy), Plain(x)), 1.0)?;
+        if let (Some(x), Weight::Trained(id)) = (x, &self.weight) {
+            gradients.add_product(*id, compute, (Transposed(dy), Plain(x)), 1.0)?;
         }
-        let Some(lora) = self.lora else { return Ok(sum) };
-        let (a, b) = (parameters.get(lora.a), parameters.get(lora.b));
-        let dropped = lora.drop(x, key)?;
+        let (Some(x), Some(lora)) = (x, self.lora) else { return into.add(Plain(dy), Plain(weight), 1.0) };
+        let (a, b, scale) = (parameters.get(lora.a), parameters.get(lora.b), lora.shape.scale);
+        let mut d_inner = compute.sum(x.dim(0)?, lora.shape.rank)?;
+        compute.add_each(&mut [&mut into, &mut d_inner], Plain(dy), &[Plain(weight), Plain(b)])?;
+        let d_inner = d_inner.into_tensor()?;
+        let dropped = lora.drop(x, pass.key)?;
         let inner = lora.inner(&dropped, pass)?;
-        gradients.add_product(lora.b, compute, (Transposed(dy), Plain(&inner)), lora.shape.scale)?;
-        let d_inner = compute.sum(x.dim(0)?, lora.shape.rank)?;
-        let d_inner = d_inner.add(Plain(dy), Plain(b), lora.shape.scale)?.into_tensor()?;
-        gradients.add_product(lora.a, compute, (Transposed(&d_inner), Plain(&dropped)), 1.0)?;
-        if key.is_some() && lora.shape.dropout > 0.0 {
+        gradients.add_product(lora.b, compute, (Transposed(dy), Plain(&inner)), scale)?;
+        gradients.add_product(lora.a, compute, (Transposed(&d_inner), Plain(&dropped)), scale)?;
+        if lora.drops(pass) {
             let (n, d) = x.dims2()?;
-            let masked = compute.sum(n, d)?.add(Plain(&d_inner), Plain(a), 1.0)?.into_tensor()?;
-            return compute.sum_from(&(sum.into_tensor()? + lora.drop(&masked, key)?)?);
+            let masked = compute.sum(n, d)?.add(Plain(&d_inner), Plain(a), scale)?.into_tensor()?;
+            let sum = into.into_tensor()?;
+            compute.add_in_place(&sum, &lora.drop(&masked, pass.key)?)?;
+            return Ok(compute.sum_onto(sum));
         }
-        sum.add(Plain(&d_inner), Plain(a), 1.0)
+        into.add(Plain(&d_inner), Plain(a), scale)
     }
 }
 
 impl LoraPair {
+    /// Whether some of its input is dropped in this pass.
+    fn drops(self, pass: &Pass<'_>) -> bool {
+        pass.key.is_some() && self.shape.dropout > 0.0
+    }
+
     /// x·Aᵀ, (N, r).
     fn inner(self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let sum = pass.compute.sum(x.dim(0)?, self.shape.rank)?;

@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 pub use heads::{Attention, Heads};
 pub use rope::RopeTable;
-pub use sum::{Compute, Factor, Sum, Term};
+pub use sum::{Compute, Factor, Sum};
 pub use timed::{operation_times, time_operations};
 
 use super::layout::Sequence;
@@ -79,8 +79,9 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
     /// The type activations have in this precision.
     fn activations(&self, dtype: Dtype) -> DType;
 
-    /// Adds one product to a sum, or begins it.
-    fn add_product(&self, sum: &mut Sum, term: Term<'_>) -> Result<()>;
+    /// Adds `scale · a · b` to each of `sums` (or begins it, with its residual if it has one): several right factors, one left one.
+    /// Shapes are checked.
+    fn add_products(&self, sums: &mut [&mut Sum], a: Factor<'_>, bs: &[Factor<'_>], scale: f64) -> Result<()>;
 
     /// Root-mean-square normalisation y = w ⊙ x / √(mean(x²) + ε) (arXiv 1910.07467). `x` (N, D), `weight` (D). Returns y (N, D) and
     /// 1/√(mean(x²) + ε) per row (N), which the backward needs.

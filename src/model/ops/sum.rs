@@ -47,17 +47,42 @@ impl Compute {
     fn sum_of(&self, rows: usize, cols: usize, dtype: DType) -> Result<Sum> {
         // SAFETY: the numbers are plain floats, and a sum is not read before a product has been written over all of it.
         let tensor = unsafe { Tensor::empty((rows, cols), dtype, &self.device) }?;
-        Ok(Sum { compute: self.clone(), tensor, is_empty: true })
+        Ok(Sum { compute: self.clone(), tensor, residual: None, is_empty: true })
     }
 
     /// A sum that goes on in place with what `begun` holds; nobody else may hold it.
     pub fn sum_onto(&self, begun: Tensor) -> Sum {
-        Sum { compute: self.clone(), tensor: begun, is_empty: false }
+        Sum { compute: self.clone(), tensor: begun, residual: None, is_empty: false }
     }
 
-    /// A sum that begins with a copy of `first`: a residual.
+    /// A sum that begins with `first`, a residual, which stays as it is.
     pub fn sum_from(&self, first: &Tensor) -> Result<Sum> {
-        Ok(Sum { compute: self.clone(), tensor: first.copy()?, is_empty: false })
+        let (rows, cols) = first.dims2()?;
+        Ok(Sum { residual: Some(first.clone()), ..self.sum(rows, cols)? })
+    }
+
+    /// Adds `a · b` to each of several sums: the left factor is read once.
+    pub fn add_each(&self, sums: &mut [&mut Sum], a: Factor<'_>, bs: &[Factor<'_>]) -> Result<()> {
+        self.add_scaled(sums, a, bs, 1.0)
+    }
+
+    fn add_scaled(&self, sums: &mut [&mut Sum], a: Factor<'_>, bs: &[Factor<'_>], scale: f64) -> Result<()> {
+        if sums.len() != bs.len() {
+            bail!("{} products cannot be added to {} sums", bs.len(), sums.len())
+        }
+        let (m, k) = a.shape()?;
+        for (sum, b) in sums.iter().zip(bs) {
+            let (k_b, n) = b.shape()?;
+            if (m, n) != sum.tensor.dims2()? || k != k_b {
+                bail!("a product of ({m}, {k}) and ({k_b}, {n}) cannot be added to {:?}", sum.tensor.shape())
+            }
+        }
+        self.kernels.add_products(sums, a, bs, scale)?;
+        for sum in sums {
+            sum.is_empty = false;
+            sum.residual = None;
+        }
+        Ok(())
     }
 }
 
@@ -96,36 +121,23 @@ impl Factor<'_> {
     }
 }
 
-/// `scale · a · b`.
-#[derive(Debug, Clone, Copy)]
-pub struct Term<'a> {
-    /// Left factor, (rows, k).
-    pub a: Factor<'a>,
-    /// Right factor, (k, cols).
-    pub b: Factor<'a>,
-    /// Multiplies the product.
-    pub scale: f64,
-}
-
 /// A sum of products in the making, (rows, cols).
 #[derive(Debug)]
 pub struct Sum {
     compute: Compute,
     /// Written in place; nobody else holds it.
     pub(super) tensor: Tensor,
+    /// What it begins with, where that is not in `tensor`: the first product is added to it and written to `tensor`.
+    pub(super) residual: Option<Tensor>,
+    /// Whether `tensor` holds nothing yet.
     pub(super) is_empty: bool,
 }
 
 impl Sum {
     /// Adds `scale · a · b`.
     pub fn add(mut self, a: Factor<'_>, b: Factor<'_>, scale: f64) -> Result<Self> {
-        let ((m, k), (k_b, n)) = (a.shape()?, b.shape()?);
-        if (m, n) != self.tensor.dims2()? || k != k_b {
-            bail!("a product of ({m}, {k}) and ({k_b}, {n}) cannot be added to {:?}", self.tensor.shape())
-        }
-        let kernels = self.compute.kernels;
-        kernels.add_product(&mut self, Term { a, b, scale })?;
-        self.is_empty = false;
+        let compute = self.compute.clone();
+        compute.add_scaled(&mut [&mut self], a, &[b], scale)?;
         Ok(self)
     }
 
@@ -137,7 +149,7 @@ impl Sum {
     /// The sum as a tensor.
     pub fn into_tensor(self) -> Result<Tensor> {
         if self.is_empty {
-            bail!("a sum of nothing has no value")
+            bail!("a sum that no product was added to has no value")
         }
         Ok(self.tensor)
     }

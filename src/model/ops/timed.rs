@@ -9,9 +9,7 @@ use std::{
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{
-    AdamWStep, Attention, CompletionLogps, Head, Heads, Kernels, RopeTable, Scoring, Sum, Term,
-};
+use super::{AdamWStep, Attention, CompletionLogps, Factor, Head, Heads, Kernels, RopeTable, Scoring, Sum};
 use crate::{domain::Dtype, model::layout::Sequence};
 
 /// Set once, before the first model is built; nothing is timed without it.
@@ -82,12 +80,17 @@ impl Kernels for Timed {
         self.inner.activations(dtype)
     }
 
-    fn add_product(&self, sum: &mut Sum, term: Term<'_>) -> Result<()> {
-        let ((m, k), (_, n)) = (term.a.shape()?, term.b.shape()?);
+    fn add_products(&self, sums: &mut [&mut Sum], a: Factor<'_>, bs: &[Factor<'_>], scale: f64) -> Result<()> {
+        let (m, k) = a.shape()?;
+        let widths = bs.iter().map(|b| Ok(b.shape()?.1)).collect::<Result<Vec<_>>>()?;
+        let n: usize = widths.iter().sum();
+        let widths = widths.iter().map(usize::to_string).collect::<Vec<_>>().join("+");
         // Where k is the batch's tokens it differs from call to call: such products make gradients.
-        let is_gradient = matches!(term.a, super::Factor::Transposed(_));
-        let name = if is_gradient { format!("product {m} × tokens × {n}") } else { format!("product tokens × {k} × {n}") };
-        self.time(name, 2.0 * (m * k) as f64 * n as f64, |kernels| kernels.add_product(sum, term))
+        let name = match a {
+            Factor::Plain(_) => format!("product tokens × {k} × {widths}"),
+            Factor::Transposed(_) => format!("product {m} × tokens × {widths}"),
+        };
+        self.time(name, 2.0 * (m * k) as f64 * n as f64, |kernels| kernels.add_products(sums, a, bs, scale))
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {

@@ -1,12 +1,12 @@
 //! The vocabulary head: linear, log-softmax and gather in one, a few rows at a time.
 
-use candle_core::{DType, Result, Tensor, WithDType};
-use half::bf16;
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    gemm::{Element, How, Matrix, Target, Threads, product},
+    gemm::{How, Matrix, Right, Target, Threads, product},
     host::{LANES, exp, host, max_of, vectorised, write, written},
+    product::Stored,
 };
 use crate::{
     domain::Dtype,
@@ -17,18 +17,18 @@ use crate::{
 const SCRATCH_BYTES: usize = 32 << 20;
 
 /// The factors of every product here.
-struct Factors<'a, B> {
+struct Factors<'a> {
     hidden: &'a [f32],
-    weight: Matrix<'a, B>,
+    weight: Right<'a>,
     d: usize,
     v: usize,
     how: How,
 }
 
-impl<'a, B: Element> Factors<'a, B> {
-    fn new(hidden: &'a [f32], weight: &'a [B], (v, d): (usize, usize), dtype: Dtype) -> Self {
+impl<'a> Factors<'a> {
+    fn new(hidden: &'a [f32], weight: impl Into<Right<'a>>, (v, d): (usize, usize), dtype: Dtype) -> Self {
         let how = How { scale: 1.0, dtype, threads: Threads::All };
-        Self { hidden, weight: Matrix::new(weight, v, d, d), d, v, how }
+        Self { hidden, weight: weight.into(), d, v, how }
     }
 
     /// Rows computed at once.
@@ -41,14 +41,12 @@ impl<'a, B: Element> Factors<'a, B> {
     }
 
     fn logits(&self, first: usize, n: usize, logits: &mut [f32]) {
-        let target = Target { numbers: logits, row_stride: self.v, add: false };
-        product(target, self.rows(first, n), self.weight.t(), self.how);
+        product(Target::over(logits, self.v), self.rows(first, n), self.weight.t(), self.how);
     }
 
     /// `d_hidden` = `gradient` · W for some rows.
     fn d_hidden(&self, gradient: &[f32], n: usize, d_hidden: &mut [f32]) {
-        let target = Target { numbers: d_hidden, row_stride: self.d, add: false };
-        product(target, Matrix::new(gradient, n, self.v, self.v), self.weight, self.how);
+        product(Target::over(d_hidden, self.d), Matrix::new(gradient, n, self.v, self.v), self.weight, self.how);
     }
 }
 
@@ -60,22 +58,11 @@ pub(super) fn forward(
     head: Head,
     dtype: Dtype,
 ) -> Result<CompletionLogps> {
-    match weight.dtype() {
-        DType::BF16 => forward_of::<bf16>(hidden, weight, targets, head, dtype),
-        _ => forward_of::<f32>(hidden, weight, targets, head, dtype),
-    }
-}
-
-fn forward_of<B: Element + WithDType>(
-    hidden: &Tensor,
-    weight: &Tensor,
-    targets: &[u32],
-    head: Head,
-    dtype: Dtype,
-) -> Result<CompletionLogps> {
     let (m, d) = hidden.dims2()?;
-    let (hidden, weight, v) = (host::<f32>(hidden)?, host::<B>(weight)?, weight.dim(0)?);
-    let factors = Factors::new(hidden.as_slice(), weight.as_slice(), (v, d), dtype);
+    let hidden = host::<f32>(hidden)?;
+    let stored = Stored::of(weight)?;
+    let v = weight.dim(0)?;
+    let factors = Factors::new(hidden.as_slice(), stored.right((v, d)), (v, d), dtype);
     let n_rows = factors.n_rows();
     let mut logits = vec![0f32; n_rows.min(m) * v];
     let mut logps = Vec::with_capacity(m);
@@ -119,7 +106,7 @@ pub(super) fn backward(
     let (m, d) = hidden.dims2()?;
     let v = weight.dim(0)?;
     let (hidden, weight) = (host::<f32>(hidden)?, host::<f32>(weight)?);
-    let factors = Factors::new(hidden.as_slice(), weight.as_slice(), (v, d), dtype);
+    let factors = Factors::new(hidden.as_slice(), Matrix::new(weight.as_slice(), v, d, d), (v, d), dtype);
     let n_rows = factors.n_rows();
     let mut logits = vec![0f32; n_rows.min(m) * v];
     write(d_weight, |d_weight| {
@@ -134,8 +121,7 @@ pub(super) fn backward(
                 });
                 factors.d_hidden(logits, n, &mut d_hidden[first * d..][..n * d]);
                 let gradient = Matrix::new(logits, n, v, v);
-                let target = Target { numbers: &mut *d_weight, row_stride: d, add: true };
-                product(target, gradient.t(), factors.rows(first, n), factors.how);
+                product(Target::onto(&mut *d_weight, d), gradient.t(), factors.rows(first, n), factors.how);
             }
         })
     })?

@@ -151,7 +151,12 @@ pub(super) fn lane_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     for i in whole..n {
         total += f(i);
     }
-    // Pairwise: the same tree whatever the vectors' width.
+    total + tree_sum(sums)
+}
+
+/// Pairwise: the same tree whatever the vectors' width.
+#[inline(always)]
+fn tree_sum(mut sums: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -159,7 +164,7 @@ pub(super) fn lane_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
         }
         width /= 2;
     }
-    total + sums[0]
+    sums[0]
 }
 
 /// The largest of the numbers, −∞ if there are none.
@@ -178,27 +183,47 @@ pub(super) fn max_of(numbers: &[f32]) -> f32 {
 
 /// e^x by a polynomial without branches, so that a loop over it becomes vector instructions; relative error below 2e-7.
 ///
-/// Below −87 the result is 0 (or the smallest normal number), above 88 it stays finite.
+/// Below −87 the result is 0, above 88 it stays finite. NaN gives NaN.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    // Adding and taking away 1.5·2^23 rounds to the nearest integer.
+    // Adding 1.5·2^23 rounds to the nearest integer, and leaves it in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = x.clamp(-87.0, 88.0);
-    let n = clamped * LOG2_E + ROUND - ROUND;
+    let upper = if x > 88.0 { 88.0 } else { x };
+    let clamped = if upper < -87.0 { -87.0 } else { upper };
+    let shifted = clamped.mul_add(LOG2_E, ROUND);
+    let n = shifted - ROUND;
     // ln 2 in two parts, so that the remainder is exact to the last bit.
-    let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_3e-1;
-    let p = p * r * r + r + 1.0;
-    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
-    let y = p * scale;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, clamped));
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 5.000_000_3e-1);
+    let p = (p * r).mul_add(r, r) + 1.0;
+    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     // A masked score is −∞: its weight is exactly zero.
-    if x < -87.0 { 0.0 } else { y }
+    if x < -87.0 { 0.0 } else { p * scale }
+}
+
+/// Replaces each number by e^(x − shift) and returns their sum, over LANES partial sums.
+#[inline(always)]
+pub(super) fn exp_in_place(numbers: &mut [f32], shift: f32) -> f32 {
+    let mut sums = [0f32; LANES];
+    let mut chunks = numbers.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *x = exp(*x - shift);
+            *sum += *x;
+        }
+    }
+    let mut rest = 0f32;
+    for x in chunks.into_remainder() {
+        *x = exp(*x - shift);
+        rest += *x;
+    }
+    rest + tree_sum(sums)
 }
 
 /// 1 / (1 + e^−x).
@@ -222,6 +247,7 @@ mod tests {
         assert!(worst < 2e-7, "{worst}");
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NAN).is_nan() && exp(1e30).is_finite());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod swiglu;
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{AdamWStep, Attention, CompletionLogps, Head, Heads, Kernels, RopeTable, Scoring, Sum, Term};
+use super::{AdamWStep, Attention, CompletionLogps, Factor, Head, Heads, Kernels, RopeTable, Scoring, Sum};
 use crate::{domain::Dtype, model::layout::Sequence};
 
 /// See the module.
@@ -24,8 +24,8 @@ impl Kernels for Cpu {
         DType::F32
     }
 
-    fn add_product(&self, sum: &mut Sum, term: Term<'_>) -> Result<()> {
-        product::add(sum, term)
+    fn add_products(&self, sums: &mut [&mut Sum], a: Factor<'_>, bs: &[Factor<'_>], scale: f64) -> Result<()> {
+        product::add(sums, a, bs, scale)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {

@@ -8,7 +8,7 @@ use std::{arch::x86_64::*, cell::RefCell};
 use rayon::prelude::*;
 
 use super::{
-    Element, How, Matrix, Target, Threads,
+    How, Matrix, Output, Right, Start, Threads,
     pack::{self, Lanes},
     tiles::{PANEL_COLS, PANEL_ROWS, Tiles},
 };
@@ -16,8 +16,8 @@ use crate::domain::Dtype;
 
 /// Lanes of k that are packed at once.
 const K_LANES: usize = 768;
-/// Columns that are packed at once.
-const N_AT_ONCE: usize = 3_072;
+/// Panels of columns that are packed at once.
+const PANELS_AT_ONCE: usize = 96;
 /// A product of fewer multiplications is not worth waking another thread for.
 const PARALLEL_FROM: usize = 1 << 20;
 /// Numbers of a vector.
@@ -53,124 +53,151 @@ impl<T> Shared<T> {
     }
 }
 
-/// A part of a product whose panels fit the buffers: a range of k, and a range of columns.
-struct Part<'a, B> {
-    a: Matrix<'a>,
-    b: Matrix<'a, B>,
-    how: How,
-    k: (usize, usize),
-    columns: (usize, usize),
-    row_stride: usize,
-    add: bool,
+/// A panel of columns: of which output, and its first column there.
+#[derive(Clone, Copy)]
+struct Columns {
+    output: usize,
+    first: usize,
+    n: usize,
 }
 
-/// See [`super::product`], which has checked the sizes; `k` is not 0. Only if [`serves`] says so.
-pub(super) fn product<B: Element>(target: Target<'_>, a: Matrix<'_>, b: Matrix<'_, B>, how: How) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    let lanes_of = if how.dtype == Dtype::Float32 { 1 } else { 2 };
-    let k_lanes = K_LANES.min(k.div_ceil(lanes_of));
-    let n_at_once = N_AT_ONCE.min(n.next_multiple_of(PANEL_COLS));
+/// An output as the kernels see it: pointers, the target's and that of what it is added to.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    b: Right<'a>,
+    to: Shared<f32>,
+    from: Option<Shared<f32>>,
+    row_stride: usize,
+}
+
+/// A part of the products whose panels fit the buffers: a range of k, and some panels of columns.
+struct Part<'a> {
+    a: Matrix<'a>,
+    places: &'a [Place<'a>],
+    columns: &'a [Columns],
+    how: How,
+    k: (usize, usize),
+    lanes: usize,
+}
+
+/// See [`super::products`], which has checked the sizes; neither rows nor k are 0. Only if [`serves`] says so.
+pub(super) fn products(a: Matrix<'_>, outputs: &mut [Output<'_>], how: How) {
+    let (m, k) = (a.rows, a.cols);
+    let numbers_per_lane = if how.dtype == Dtype::Float32 { 1 } else { 2 };
+    let k_lanes = K_LANES.min(k.div_ceil(numbers_per_lane));
+    let mut columns = Vec::new();
+    for (output, Output { b, .. }) in outputs.iter().enumerate() {
+        let n = b.shape().1;
+        columns.extend((0..n).step_by(PANEL_COLS).map(|first| Columns { output, first, n: PANEL_COLS.min(n - first) }));
+    }
     let a_lanes = m.next_multiple_of(PANEL_ROWS) * k_lanes;
+    let b_lanes = PANELS_AT_ONCE.min(columns.len()) * PANEL_COLS * k_lanes;
     let mut buffer = PANELS.take();
-    let n_needed = a_lanes + n_at_once * k_lanes + 2 * VECTOR;
-    if buffer.len() < n_needed {
-        buffer = vec![0; n_needed];
+    if buffer.len() < a_lanes + b_lanes + VECTOR {
+        buffer = vec![0; a_lanes + b_lanes + VECTOR];
     }
     // The kernel loads whole vectors of the right factor: none may straddle two cache lines.
     let start = buffer.as_ptr().align_offset(64).min(VECTOR);
-    let (b_panels, a_panels) = buffer[start..].split_at_mut(n_at_once * k_lanes);
+    let (b_panels, a_panels) = buffer[start..].split_at_mut(b_lanes);
     let panels = (Shared(a_panels.as_mut_ptr()), Shared(b_panels.as_mut_ptr()));
-    let numbers = Shared(target.numbers.as_mut_ptr());
-    for k_start in (0..k).step_by(k_lanes * lanes_of) {
-        let k_len = (k_lanes * lanes_of).min(k - k_start);
-        for first in (0..n).step_by(n_at_once) {
-            let part = Part {
-                a,
-                b,
-                how,
-                k: (k_start, k_len),
-                columns: (first, n_at_once.min(n - first)),
-                row_stride: target.row_stride,
-                add: target.add || k_start > 0,
-            };
-            // SAFETY: the buffers hold the panels of one part; the factors and the target hold m × k, k × n and m × n numbers.
-            unsafe { part.compute(numbers, panels, first == 0) };
+    let mut places: Vec<Place<'_>> = outputs.iter_mut().map(Place::new).collect();
+    for k_start in (0..k).step_by(k_lanes * numbers_per_lane) {
+        let k_len = (k_lanes * numbers_per_lane).min(k - k_start);
+        for (i, columns) in columns.chunks(PANELS_AT_ONCE).enumerate() {
+            let lanes = k_len.div_ceil(numbers_per_lane);
+            let part = Part { a, places: &places, columns, how, k: (k_start, k_len), lanes };
+            // SAFETY: the buffers hold the panels of one part, and the sizes of everything are checked.
+            unsafe { part.compute(panels, i == 0) };
         }
+        // What follows along k is added to what is there.
+        places.iter_mut().for_each(|place| place.from = Some(place.to));
     }
     PANELS.set(buffer);
 }
 
-impl<B: Element> Part<'_, B> {
+impl<'a> Place<'a> {
+    fn new(output: &'a mut Output<'_>) -> Self {
+        let to = Shared(output.target.numbers.as_mut_ptr());
+        let from = match output.target.start {
+            Start::Nothing => None,
+            Start::Target => Some(to),
+            // Read only.
+            Start::Other(numbers) => Some(Shared(numbers.as_ptr().cast_mut())),
+        };
+        Self { b: output.b, to, from, row_stride: output.target.row_stride }
+    }
+}
+
+impl Part<'_> {
     /// # Safety
-    /// The buffers have room for the panels, and `numbers` for the rows of the target.
-    unsafe fn compute(&self, numbers: Shared<f32>, (a_panels, b_panels): (Shared<u32>, Shared<u32>), pack_a: bool) {
-        let (first, n) = self.columns;
-        let m = self.a.rows;
-        let is_large = m * n * self.k.1 >= PARALLEL_FROM;
+    /// The buffers have room for the panels, and everything for the sizes it says.
+    unsafe fn compute(&self, (a_panels, b_panels): (Shared<u32>, Shared<u32>), packs_a: bool) {
+        let (m, lanes) = (self.a.rows, self.lanes);
+        let is_large = m * self.columns.len() * PANEL_COLS * self.k.1 >= PARALLEL_FROM;
         let n_threads = if self.how.threads == Threads::All && is_large { rayon::current_num_threads() } else { 1 };
-        let tiles = Tiles::new(m, n, n_threads);
-        let lanes = if self.how.dtype == Dtype::Float32 { self.k.1 } else { self.k.1.div_ceil(2) };
-        let n_a = if pack_a { tiles.by_rows() } else { 0 };
+        let tiles = Tiles::new(m.div_ceil(PANEL_ROWS), self.columns.len(), n_threads);
+        let rows_of = |panel: usize| (panel * PANEL_ROWS, PANEL_ROWS.min(m - panel * PANEL_ROWS));
+        let n_a = if packs_a { tiles.by_rows() } else { 0 };
         // SAFETY: every panel is written by one task; panel p of `lanes` lanes lies at p times its size.
         for_each(n_a + tiles.by_cols(), n_threads, |task| unsafe {
             if task < n_a {
                 for panel in tiles.row_share(task) {
-                    let rows = (panel * PANEL_ROWS, PANEL_ROWS.min(m - panel * PANEL_ROWS));
                     let out = a_panels.at(panel * PANEL_ROWS * lanes);
-                    pack::panel(self.a, rows, self.k, self.how.dtype, Lanes { out, stride: PANEL_ROWS });
+                    pack::panel(
+                        self.a.into(),
+                        rows_of(panel),
+                        self.k,
+                        self.how.dtype,
+                        Lanes { out, stride: PANEL_ROWS },
+                    );
                 }
             } else {
                 for panel in tiles.col_share(task - n_a) {
-                    let columns = PANEL_COLS.min(n - panel * PANEL_COLS);
+                    let Columns { output, first, n } = self.columns[panel];
                     let out = b_panels.at(panel * PANEL_COLS * lanes);
-                    let range = (first + panel * PANEL_COLS, columns);
-                    let stride = columns.next_multiple_of(VECTOR);
-                    pack::panel(self.b.t(), range, self.k, self.how.dtype, Lanes { out, stride });
+                    let stride = n.next_multiple_of(VECTOR);
+                    let b = self.places[output].b.t();
+                    pack::panel(b, (first, n), self.k, self.how.dtype, Lanes { out, stride });
                 }
             }
         });
-        // SAFETY: every tile of the target is written by one task, and all panels are packed.
+        // SAFETY: every tile of the targets is written by one task, and all panels are packed.
         for_each(tiles.len(), n_threads, |tile| unsafe {
             let (row_panels, col_panels) = tiles.panels(tile);
-            for column in col_panels {
-                let b = b_panels.at(column * PANEL_COLS * lanes).cast::<f32>();
+            for panel in col_panels {
+                let columns = self.columns[panel];
+                let b = b_panels.at(panel * PANEL_COLS * lanes).cast::<f32>();
                 for row in row_panels.clone() {
                     let a = a_panels.at(row * PANEL_ROWS * lanes).cast::<f32>();
-                    let rows = PANEL_ROWS.min(m - row * PANEL_ROWS);
-                    let columns = PANEL_COLS.min(n - column * PANEL_COLS);
-                    let c = numbers.at(row * PANEL_ROWS * self.row_stride + first + column * PANEL_COLS);
-                    self.panel_by_panel((rows, columns), lanes, (a, b), c);
+                    self.panel_by_panel(rows_of(row), columns, (a, b));
                 }
             }
         });
     }
 
     /// # Safety
-    /// Both panels hold `lanes` lanes, `c` is the first of `rows` × `columns` numbers.
-    unsafe fn panel_by_panel(
-        &self,
-        (rows, columns): (usize, usize),
-        lanes: usize,
-        (a, b): (*const f32, *const f32),
-        c: *mut f32,
-    ) {
-        let mask = |vector: usize| mask16(columns.saturating_sub(vector * VECTOR));
-        let out = Out { c, row_stride: self.row_stride, add: self.add, scale: self.how.scale };
-        let is_wide = columns > VECTOR;
+    /// Both panels are packed, and the rows and columns lie inside the output.
+    unsafe fn panel_by_panel(&self, (row, n_rows): (usize, usize), columns: Columns, (a, b): (*const f32, *const f32)) {
+        let place = &self.places[columns.output];
+        let offset = row * place.row_stride + columns.first;
+        let mask = |vector: usize| mask16(columns.n.saturating_sub(vector * VECTOR));
+        let is_wide = columns.n > VECTOR;
         macro_rules! by_rows {
-            ($kernel:ident: $($rows:literal)*) => {
-                match (rows, is_wide) {
-                    $(($rows, true) => $kernel::<$rows, 2>(lanes, a, b, out, [mask(0), mask(1)]),
-                    ($rows, false) => $kernel::<$rows, 1>(lanes, a, b, out, [mask(0)]),)*
+            ($out:ident, $kernel:ident: $($rows:literal)*) => {
+                match (n_rows, is_wide) {
+                    $(($rows, true) => $kernel::<$rows, 2>(self.lanes, a, b, $out, [mask(0), mask(1)]),
+                    ($rows, false) => $kernel::<$rows, 1>(self.lanes, a, b, $out, [mask(0)]),)*
                     _ => unreachable!("a panel has 1 to {PANEL_ROWS} rows"),
                 }
             };
         }
-        // SAFETY: `serves` was asked for this precision; the rest is the caller's promise.
+        // SAFETY: `serves` was asked for this type; the rest is the caller's promise.
         unsafe {
+            let from = place.from.map_or(std::ptr::null(), |from| from.at(offset).cast_const());
+            let out = Out { to: place.to.at(offset), from, row_stride: place.row_stride, scale: self.how.scale };
             match self.how.dtype {
-                Dtype::Float32 => by_rows!(multiply_f32: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-                Dtype::Bfloat16 => by_rows!(multiply_bf16: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+                Dtype::Float32 => by_rows!(out, multiply_f32: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+                Dtype::Bfloat16 => by_rows!(out, multiply_bf16: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
             }
         }
     }
@@ -192,9 +219,10 @@ pub(super) fn mask16(n: usize) -> __mmask16 {
 /// Where a kernel writes.
 #[derive(Clone, Copy)]
 struct Out {
-    c: *mut f32,
+    to: *mut f32,
+    /// What is added, or null.
+    from: *const f32,
     row_stride: usize,
-    add: bool,
     scale: f32,
 }
 
@@ -232,12 +260,12 @@ macro_rules! kernel {
                 let scale = _mm512_set1_ps(out.scale);
                 for (i, sums) in sums.into_iter().enumerate() {
                     for (j, (sum, mask)) in sums.into_iter().zip(masks).enumerate() {
-                        let to = out.c.add(i * out.row_stride + j * VECTOR);
+                        let at = i * out.row_stride + j * VECTOR;
                         let mut value = _mm512_mul_ps(sum, scale);
-                        if out.add {
-                            value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, to));
+                        if !out.from.is_null() {
+                            value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, out.from.add(at)));
                         }
-                        _mm512_mask_storeu_ps(to, mask, value);
+                        _mm512_mask_storeu_ps(out.to.add(at), mask, value);
                     }
                 }
             }

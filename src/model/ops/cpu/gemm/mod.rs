@@ -15,36 +15,6 @@ use half::bf16;
 
 use crate::domain::Dtype;
 
-/// A number a matrix is made of.
-pub(super) trait Element: Copy + Sync {
-    /// How it is stored.
-    const DTYPE: Dtype;
-    /// Its value.
-    fn widen(self) -> f32;
-    /// The numbers as they are, if they are float32.
-    fn as_f32(numbers: &[Self]) -> Option<&[f32]>;
-}
-
-impl Element for f32 {
-    const DTYPE: Dtype = Dtype::Float32;
-    fn widen(self) -> f32 {
-        self
-    }
-    fn as_f32(numbers: &[Self]) -> Option<&[f32]> {
-        Some(numbers)
-    }
-}
-
-impl Element for bf16 {
-    const DTYPE: Dtype = Dtype::Bfloat16;
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
-    fn as_f32(_: &[Self]) -> Option<&[f32]> {
-        None
-    }
-}
-
 /// A matrix inside a slice: element (i, j) is at `i·row_stride + j·col_stride`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrix<'a, T = f32> {
@@ -73,6 +43,62 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
+/// A right factor, stored in either type.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Right<'a> {
+    /// As float32.
+    Single(Matrix<'a>),
+    /// As bfloat16: it makes a product in bfloat16.
+    Half(Matrix<'a, bf16>),
+}
+
+impl<'a> From<Matrix<'a>> for Right<'a> {
+    fn from(matrix: Matrix<'a>) -> Self {
+        Self::Single(matrix)
+    }
+}
+
+impl<'a> From<Matrix<'a, bf16>> for Right<'a> {
+    fn from(matrix: Matrix<'a, bf16>) -> Self {
+        Self::Half(matrix)
+    }
+}
+
+impl Right<'_> {
+    /// The transpose, without moving anything.
+    pub(super) fn t(self) -> Self {
+        match self {
+            Self::Single(matrix) => Self::Single(matrix.t()),
+            Self::Half(matrix) => Self::Half(matrix.t()),
+        }
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Single(matrix) => (matrix.rows, matrix.cols),
+            Self::Half(matrix) => (matrix.rows, matrix.cols),
+        }
+    }
+
+    fn fits(&self) -> bool {
+        match self {
+            Self::Single(matrix) => matrix.fits(),
+            Self::Half(matrix) => matrix.fits(),
+        }
+    }
+}
+
+/// What a product is added to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// Nothing: the target is written over.
+    Nothing,
+    /// What is in the target.
+    Target,
+    /// These numbers, laid out as the target's.
+    Other(&'a [f32]),
+}
+
 /// Where a product goes: rows `row_stride` apart in `numbers`.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
@@ -80,8 +106,50 @@ pub(super) struct Target<'a> {
     pub(super) numbers: &'a mut [f32],
     /// Distance of two rows.
     pub(super) row_stride: usize,
-    /// Add to what is there, or write over it.
-    pub(super) add: bool,
+    /// What it is added to.
+    pub(super) start: Start<'a>,
+}
+
+impl<'a> Target<'a> {
+    /// Written over.
+    pub(super) fn over(numbers: &'a mut [f32], row_stride: usize) -> Self {
+        Self { numbers, row_stride, start: Start::Nothing }
+    }
+
+    /// Added to.
+    pub(super) fn onto(numbers: &'a mut [f32], row_stride: usize) -> Self {
+        Self { numbers, row_stride, start: Start::Target }
+    }
+
+    fn fits(&self, rows: usize, cols: usize) -> bool {
+        let last = (rows - 1) * self.row_stride + cols;
+        let start_fits = match self.start {
+            Start::Nothing | Start::Target => true,
+            Start::Other(numbers) => last <= numbers.len(),
+        };
+        cols <= self.row_stride && last <= self.numbers.len() && start_fits
+    }
+
+    /// The value of an empty sum.
+    fn settle(&mut self, rows: usize, cols: usize) {
+        for row in 0..rows {
+            let range = row * self.row_stride..row * self.row_stride + cols;
+            match self.start {
+                Start::Nothing => self.numbers[range].fill(0.0),
+                Start::Target => {}
+                Start::Other(numbers) => self.numbers[range.clone()].copy_from_slice(&numbers[range]),
+            }
+        }
+    }
+}
+
+/// One of several products with the same left factor.
+#[derive(Debug)]
+pub(super) struct Output<'a> {
+    /// Where it goes.
+    pub(super) target: Target<'a>,
+    /// The right factor.
+    pub(super) b: Right<'a>,
 }
 
 /// How many threads a product uses.
@@ -104,32 +172,33 @@ pub(super) struct How {
     pub(super) threads: Threads,
 }
 
-/// `target (+)= scale · a · b`. Factors stored as bfloat16 make a product in bfloat16, whatever `how` says.
-pub(super) fn product<B: Element>(target: Target<'_>, a: Matrix<'_>, b: Matrix<'_, B>, mut how: How) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert_eq!(k, b.rows, "inner sizes of a matrix product");
-    if m == 0 || n == 0 {
-        return;
+/// `target (+)= scale · a · b`.
+pub(super) fn product<'a>(target: Target<'a>, a: Matrix<'_>, b: impl Into<Right<'a>>, how: How) {
+    products(a, &mut [Output { target, b: b.into() }], how);
+}
+
+/// The same for several right factors: the left one is read and packed once.
+pub(super) fn products(a: Matrix<'_>, outputs: &mut [Output<'_>], how: How) {
+    assert!(a.fits(), "a matrix lies inside its numbers");
+    for output in outputs.iter() {
+        let (k, n) = output.b.shape();
+        assert_eq!(k, a.cols, "inner sizes of a matrix product");
+        assert!(output.b.fits(), "a matrix lies inside its numbers");
+        assert!(a.rows == 0 || n == 0 || output.target.fits(a.rows, n), "a product fits its target");
+        let is_half = matches!(output.b, Right::Half(_));
+        assert!(how.dtype == Dtype::Bfloat16 || !is_half, "a factor in bfloat16 makes a product in bfloat16");
     }
-    assert!(a.fits() && b.fits(), "a matrix lies inside its numbers");
-    assert!(
-        n <= target.row_stride && (m - 1) * target.row_stride + n <= target.numbers.len(),
-        "a product fits its target"
-    );
-    if k == 0 {
-        if !target.add {
-            target.numbers.chunks_mut(target.row_stride).take(m).for_each(|row| row[..n].fill(0.0));
-        }
+    if a.rows == 0 || a.cols == 0 {
+        outputs.iter_mut().for_each(|output| output.target.settle(a.rows, output.b.shape().1));
         return;
-    }
-    if B::DTYPE == Dtype::Bfloat16 {
-        how.dtype = Dtype::Bfloat16;
     }
     #[cfg(target_arch = "x86_64")]
     if avx512::serves(how.dtype) {
-        return avx512::product(target, a, b, how);
+        return avx512::products(a, outputs, how);
     }
-    portable::product(target, a, b, how);
+    for output in outputs {
+        portable::product(&mut output.target, a, output.b, how);
+    }
 }
 
 #[cfg(test)]
@@ -143,8 +212,7 @@ mod tests {
         let b = [5., 6., 7., 8.];
         let mut out = [100.0; 6];
         let how = How { scale: 2.0, dtype: Dtype::Float32, threads: Threads::One };
-        let target = Target { numbers: &mut out, row_stride: 3, add: false };
-        product(target, Matrix::new(&a[1..], 2, 2, 4), Matrix::new(&b, 2, 2, 2).t(), how);
+        product(Target::over(&mut out, 3), Matrix::new(&a[1..], 2, 2, 4), Matrix::new(&b, 2, 2, 2).t(), how);
         assert_eq!(out, [34., 46., 100., 78., 106., 100.]);
     }
 
@@ -207,13 +275,11 @@ mod tests {
         let (a, b) = (numbers(m * k, 3), numbers(k * n, 5));
         let all = How { scale: 1.0, dtype: Dtype::Float32, threads: Threads::All };
         let mut whole = vec![0f32; m * n];
-        let target = Target { numbers: &mut whole, row_stride: n, add: false };
-        product(target, Matrix::new(&a, m, k, k), Matrix::new(&b, k, n, n), all);
+        product(Target::over(&mut whole, n), Matrix::new(&a, m, k, k), Matrix::new(&b, k, n, n), all);
         for row in [0, 13, 14, 60] {
             let mut alone = vec![0f32; n];
-            let target = Target { numbers: &mut alone, row_stride: n, add: false };
             let how = How { threads: Threads::One, ..all };
-            product(target, Matrix::new(&a[row * k..], 1, k, k), Matrix::new(&b, k, n, n), how);
+            product(Target::over(&mut alone, n), Matrix::new(&a[row * k..], 1, k, k), Matrix::new(&b, k, n, n), how);
             if cfg!(target_arch = "x86_64") && avx512::serves(Dtype::Float32) {
                 assert_eq!(alone, whole[row * n..(row + 1) * n]);
             }

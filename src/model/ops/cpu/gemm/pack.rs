@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Element, Matrix, avx512::mask16};
+use super::{Matrix, Right, avx512::mask16};
 use crate::domain::Dtype;
 
 /// Where a panel goes: lane l of row i at `out[l·stride + i]`; rows up to `stride` are filled with zeros.
@@ -12,14 +12,7 @@ pub(super) struct Lanes {
     pub(super) stride: usize,
 }
 
-/// A lane is a float32.
-const SINGLE: u8 = 0;
-/// A lane is two float32, rounded to bfloat16.
-const ROUNDED: u8 = 1;
-/// A lane is two bfloat16.
-const PAIR: u8 = 2;
-
-/// A stripe of a matrix: `n` lines of `k` numbers, lines (or numbers of a line) `stride` bytes apart.
+/// A stripe of a matrix: `n` lines of `k` numbers; what is not side by side is `stride` bytes apart.
 #[derive(Clone, Copy)]
 struct Stripe {
     from: *const u8,
@@ -28,123 +21,122 @@ struct Stripe {
     k: usize,
 }
 
+/// What of a stripe lies side by side.
+enum Layout {
+    /// The numbers of a line.
+    Lines(Stripe),
+    /// The lines.
+    Columns(Stripe),
+}
+
+impl Stripe {
+    /// # Safety
+    /// The rows and columns lie inside the matrix.
+    unsafe fn of<T>(matrix: Matrix<'_, T>, (first, n): (usize, usize), (k_first, k): (usize, usize)) -> Layout {
+        let size = size_of::<T>();
+        let offset = first * matrix.row_stride + k_first * matrix.col_stride;
+        // SAFETY: the caller's promise.
+        let from = unsafe { matrix.numbers.as_ptr().add(offset) }.cast::<u8>();
+        if matrix.col_stride == 1 {
+            return Layout::Lines(Self { from, stride: matrix.row_stride * size, n, k });
+        }
+        assert_eq!(matrix.row_stride, 1, "one stride of a factor is 1");
+        Layout::Columns(Self { from, stride: matrix.col_stride * size, n, k })
+    }
+}
+
 /// Packs the rows `(first, n)` and the columns `k` = (first, n) of `matrix`.
 ///
 /// # Safety
-/// They lie inside the matrix, of which one stride is 1; `lanes` has room; the processor has AVX-512 F and BW.
-pub(super) unsafe fn panel<T: Element>(
-    matrix: Matrix<'_, T>,
-    (first, n): (usize, usize),
-    (k_first, k): (usize, usize),
-    dtype: Dtype,
-    lanes: Lanes,
-) {
-    let size = size_of::<T>();
-    let offset = first * matrix.row_stride + k_first * matrix.col_stride;
+/// They lie inside the matrix, of which one stride is 1; `lanes` has room; the processor has AVX-512 F and BW, and BF16 for `dtype`
+/// bfloat16.
+pub(super) unsafe fn panel(matrix: Right<'_>, rows: (usize, usize), k: (usize, usize), dtype: Dtype, lanes: Lanes) {
     // SAFETY: the caller's promise.
     unsafe {
-        let from = matrix.numbers.as_ptr().add(offset).cast::<u8>();
-        if matrix.col_stride == 1 {
-            let rows = Stripe { from, stride: matrix.row_stride * size, n, k };
-            match (dtype, T::DTYPE) {
-                (Dtype::Float32, _) => pack_rows::<SINGLE>(rows, lanes),
-                (Dtype::Bfloat16, Dtype::Float32) => pack_rows::<ROUNDED>(rows, lanes),
-                (Dtype::Bfloat16, Dtype::Bfloat16) => pack_rows::<PAIR>(rows, lanes),
+        match (matrix, dtype) {
+            (Right::Single(matrix), Dtype::Float32) => match Stripe::of(matrix, rows, k) {
+                Layout::Lines(stripe) => pack_lines_single(stripe, lanes),
+                Layout::Columns(stripe) => pack_columns_single(stripe, lanes),
+            },
+            (Right::Single(matrix), Dtype::Bfloat16) => match Stripe::of(matrix, rows, k) {
+                Layout::Lines(stripe) => pack_lines_half::<true>(stripe, lanes),
+                Layout::Columns(stripe) => pack_columns_half::<true>(stripe, lanes),
+            },
+            (Right::Half(matrix), _) => match Stripe::of(matrix, rows, k) {
+                Layout::Lines(stripe) => pack_lines_half::<false>(stripe, lanes),
+                Layout::Columns(stripe) => pack_columns_half::<false>(stripe, lanes),
+            },
+        }
+    }
+}
+
+/// Turns lines into lanes, 16 × 16 at a time. `$load` (line, first lane, numbers left from the first lane's) makes 16 lanes.
+macro_rules! pack_lines {
+    ($stripe:ident, $lanes:ident, $numbers_per_lane:literal, $load:expr) => {
+        let n_lanes = $stripe.k.div_ceil($numbers_per_lane);
+        for lane in (0..n_lanes).step_by(16) {
+            let left = $stripe.k - lane * $numbers_per_lane;
+            for first in (0..$lanes.stride).step_by(16) {
+                let mut block = [_mm512_setzero_si512(); 16];
+                let n = $stripe.n.saturating_sub(first).min(16);
+                let mask = mask16($lanes.stride - first);
+                // SAFETY: line first + i lies inside the stripe, and only numbers before its end are loaded; the panel holds
+                // n_lanes × stride lanes.
+                unsafe {
+                    for (i, vector) in block.iter_mut().take(n).enumerate() {
+                        *vector = $load($stripe.from.add((first + i) * $stripe.stride), lane, left);
+                    }
+                    turn(&mut block);
+                    for (j, vector) in block.iter().enumerate().take(n_lanes - lane) {
+                        let to = $lanes.out.add((lane + j) * $lanes.stride + first);
+                        _mm512_mask_storeu_epi32(to.cast(), mask, *vector);
+                    }
+                }
             }
+        }
+    };
+}
+
+/// # Safety
+/// As of [`panel`].
+#[target_feature(enable = "avx512f")]
+unsafe fn pack_lines_single(stripe: Stripe, lanes: Lanes) {
+    pack_lines!(stripe, lanes, 1, |line: *const u8, lane: usize, left| {
+        _mm512_maskz_loadu_epi32(mask16(left), line.add(lane * 4).cast())
+    });
+}
+
+/// `ROUNDS` float32 to bfloat16; else they are that already.
+///
+/// # Safety
+/// As of [`panel`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_lines_half<const ROUNDS: bool>(stripe: Stripe, lanes: Lanes) {
+    pack_lines!(stripe, lanes, 2, |line: *const u8, lane: usize, left: usize| {
+        if ROUNDS {
+            let low = _mm512_maskz_loadu_ps(mask16(left), line.add(lane * 8).cast());
+            // Behind the end nothing is loaded, wherever the address points.
+            let high = line.wrapping_add(lane * 8 + 64).cast();
+            round(low, _mm512_maskz_loadu_ps(mask16(left.saturating_sub(16)), high))
         } else {
-            assert_eq!(matrix.row_stride, 1, "one stride of a factor is 1");
-            let columns = Stripe { from, stride: matrix.col_stride * size, n, k };
-            match (dtype, T::DTYPE) {
-                (Dtype::Float32, _) => pack_columns::<SINGLE>(columns, lanes),
-                (Dtype::Bfloat16, Dtype::Float32) => pack_columns::<ROUNDED>(columns, lanes),
-                (Dtype::Bfloat16, Dtype::Bfloat16) => pack_columns::<PAIR>(columns, lanes),
-            }
+            _mm512_maskz_loadu_epi16(mask32(left), line.add(lane * 4).cast())
         }
-    }
+    });
 }
 
-/// Each line's numbers lie side by side: 16 lines by 16 lanes are turned at once.
+/// The lines lie side by side already: a lane of 16 lines is one load.
 ///
 /// # Safety
 /// As of [`panel`].
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack_rows<const KIND: u8>(rows: Stripe, lanes: Lanes) {
-    let n_lanes = if KIND == SINGLE { rows.k } else { rows.k.div_ceil(2) };
-    for lane in (0..n_lanes).step_by(16) {
+#[target_feature(enable = "avx512f")]
+unsafe fn pack_columns_single(stripe: Stripe, lanes: Lanes) {
+    for lane in 0..stripe.k {
         for first in (0..lanes.stride).step_by(16) {
-            let mut block = [_mm512_setzero_si512(); 16];
-            let n = rows.n.saturating_sub(first).min(16);
-            // SAFETY: row first + i lies inside the stripe, and only numbers before its end are loaded.
+            let mask = mask16(stripe.n.saturating_sub(first));
+            // SAFETY: only numbers of the stripe are loaded; the panel holds k × stride lanes.
             unsafe {
-                for (i, vector) in block.iter_mut().take(n).enumerate() {
-                    let row = rows.from.add((first + i) * rows.stride);
-                    *vector = match KIND {
-                        SINGLE => _mm512_maskz_loadu_epi32(mask16(rows.k - lane), row.add(lane * 4).cast()),
-                        ROUNDED => {
-                            let left = rows.k - 2 * lane;
-                            let low = _mm512_maskz_loadu_ps(mask16(left), row.add(lane * 8).cast());
-                            // Behind the end nothing is loaded, wherever the address points.
-                            let high = row.wrapping_add(lane * 8 + 64).cast();
-                            round_pairs(low, _mm512_maskz_loadu_ps(mask16(left.saturating_sub(16)), high))
-                        }
-                        _ => _mm512_maskz_loadu_epi16(mask32(rows.k - 2 * lane), row.add(lane * 4).cast()),
-                    };
-                }
-            }
-            turn(&mut block);
-            let mask = mask16(lanes.stride - first);
-            // SAFETY: the panel holds n_lanes × stride lanes.
-            unsafe {
-                for (j, vector) in block.iter().enumerate().take(n_lanes - lane) {
-                    _mm512_mask_storeu_epi32(lanes.out.add((lane + j) * lanes.stride + first).cast(), mask, *vector);
-                }
-            }
-        }
-    }
-}
-
-/// The lines lie side by side: a lane of 16 lines is one load, or two that are interleaved.
-///
-/// # Safety
-/// As of [`panel`].
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack_columns<const KIND: u8>(columns: Stripe, lanes: Lanes) {
-    let n_lanes = if KIND == SINGLE { columns.k } else { columns.k.div_ceil(2) };
-    #[rustfmt::skip]
-    let interleave = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
-    );
-    for lane in 0..n_lanes {
-        for first in (0..lanes.stride).step_by(16) {
-            let mask = mask16(columns.n.saturating_sub(first));
-            let has_second = 2 * lane + 1 < columns.k;
-            // SAFETY: only numbers of the stripe are loaded; the panel holds n_lanes × stride lanes.
-            unsafe {
-                let at =
-                    |number: usize, size: usize| columns.from.add(number * columns.stride).wrapping_add(first * size);
-                let vector = match KIND {
-                    SINGLE => _mm512_maskz_loadu_epi32(mask, at(lane, 4).cast()),
-                    ROUNDED => {
-                        let low = _mm512_maskz_loadu_ps(mask, at(2 * lane, 4).cast());
-                        let high = if has_second {
-                            _mm512_maskz_loadu_ps(mask, at(2 * lane + 1, 4).cast())
-                        } else {
-                            _mm512_setzero_ps()
-                        };
-                        let low = _mm512_srli_epi32::<16>(round(low));
-                        _mm512_or_si512(low, _mm512_and_si512(round(high), _mm512_set1_epi32(-0x1_0000)))
-                    }
-                    _ => {
-                        let low = _mm512_maskz_loadu_epi16(u32::from(mask), at(2 * lane, 2).cast());
-                        let high = if has_second {
-                            _mm512_maskz_loadu_epi16(u32::from(mask), at(2 * lane + 1, 2).cast())
-                        } else {
-                            _mm512_setzero_si512()
-                        };
-                        let both = _mm512_inserti64x4::<1>(low, _mm512_castsi512_si256(high));
-                        _mm512_permutexvar_epi16(interleave, both)
-                    }
-                };
+                let from = stripe.from.add(lane * stripe.stride).wrapping_add(first * 4);
+                let vector = _mm512_maskz_loadu_epi32(mask, from.cast());
                 let to = lanes.out.add(lane * lanes.stride + first);
                 _mm512_mask_storeu_epi32(to.cast(), mask16(lanes.stride - first), vector);
             }
@@ -152,19 +144,47 @@ unsafe fn pack_columns<const KIND: u8>(columns: Stripe, lanes: Lanes) {
     }
 }
 
-/// float32 rounded to bfloat16, to the nearest even, in the upper half of each lane. What arithmetic makes of NaN stays NaN.
-#[target_feature(enable = "avx512f")]
-fn round(numbers: __m512) -> __m512i {
-    let bits = _mm512_castps_si512(numbers);
-    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-    _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)))
+/// The lines lie side by side: a lane of 16 lines is two loads, interleaved.
+///
+/// # Safety
+/// As of [`panel`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_columns_half<const ROUNDS: bool>(stripe: Stripe, lanes: Lanes) {
+    let size = if ROUNDS { 4 } else { 2 };
+    #[rustfmt::skip]
+    let interleave = _mm512_set_epi16(
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
+    );
+    for lane in 0..stripe.k.div_ceil(2) {
+        for first in (0..lanes.stride).step_by(16) {
+            // The last lane of an odd k has one number only: nothing of a line behind the end is loaded.
+            let low_mask = mask16(stripe.n.saturating_sub(first));
+            let high_mask = if 2 * lane + 1 < stripe.k { low_mask } else { 0 };
+            // SAFETY: only numbers of the stripe are loaded; the panel holds k / 2 (rounded up) × stride lanes.
+            unsafe {
+                let low = stripe.from.wrapping_add(2 * lane * stripe.stride + first * size);
+                let high = low.wrapping_add(stripe.stride);
+                let halves = if ROUNDS {
+                    let low = _mm512_maskz_loadu_ps(low_mask, low.cast());
+                    round(low, _mm512_maskz_loadu_ps(high_mask, high.cast()))
+                } else {
+                    let low = _mm512_maskz_loadu_epi16(u32::from(low_mask), low.cast());
+                    let high = _mm512_maskz_loadu_epi16(u32::from(high_mask), high.cast());
+                    _mm512_inserti64x4::<1>(low, _mm512_castsi512_si256(high))
+                };
+                let to = lanes.out.add(lane * lanes.stride + first);
+                let vector = _mm512_permutexvar_epi16(interleave, halves);
+                _mm512_mask_storeu_epi32(to.cast(), mask16(lanes.stride - first), vector);
+            }
+        }
+    }
 }
 
-/// 32 neighbouring numbers, rounded, as 32 bfloat16.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn round_pairs(low: __m512, high: __m512) -> __m512i {
-    let half = |numbers| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(round(numbers)));
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(low)), half(high))
+/// 32 float32 as bfloat16, to the nearest even: `low` in the lower half.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: both are 64 bytes without invalid values.
+    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
 /// The lowest `n` bits, at most 32.

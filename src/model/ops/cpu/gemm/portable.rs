@@ -3,32 +3,46 @@
 use gemm::{Parallelism, gemm};
 use half::bf16;
 
-use super::{Element, How, Matrix, Target, Threads};
+use super::{How, Matrix, Right, Start, Target, Threads};
 use crate::domain::Dtype;
 
-/// See [`super::product`], which has checked the sizes.
-pub(super) fn product<B: Element>(target: Target<'_>, a: Matrix<'_>, b: Matrix<'_, B>, how: How) {
-    if how.dtype == Dtype::Bfloat16 {
-        return product_f32(target, with(a, &rounded(a)), with(b, &rounded(b)), how);
+/// See [`super::products`], which has checked the sizes; none of them is 0 but perhaps the columns.
+pub(super) fn product(target: &mut Target<'_>, a: Matrix<'_>, b: Right<'_>, how: How) {
+    if let Start::Other(_) = target.start {
+        target.settle(a.rows, b.shape().1);
+        target.start = Start::Target;
     }
-    match B::as_f32(b.numbers) {
-        Some(numbers) => product_f32(target, a, with(b, numbers), how),
-        None => unreachable!("a factor stored in bfloat16 makes a product in bfloat16"),
+    match (how.dtype, b) {
+        (_, Right::Half(b)) => product_f32(target, a.with(&rounded(a, f32_to_half)), b.with(&rounded(b, |x| x)), how),
+        (Dtype::Bfloat16, Right::Single(b)) => {
+            product_f32(target, a.with(&rounded(a, f32_to_half)), b.with(&rounded(b, f32_to_half)), how);
+        }
+        (Dtype::Float32, Right::Single(b)) => product_f32(target, a, b, how),
     }
+}
+
+fn f32_to_half(x: f32) -> bf16 {
+    bf16::from_f32(x)
 }
 
 /// The numbers from the matrix's first to its last, rounded.
-fn rounded<T: Element>(matrix: Matrix<'_, T>) -> Vec<f32> {
+fn rounded<T: Copy>(matrix: Matrix<'_, T>, round: impl Fn(T) -> bf16) -> Vec<f32> {
+    if matrix.cols == 0 {
+        return Vec::new();
+    }
     let last = (matrix.rows - 1) * matrix.row_stride + (matrix.cols - 1) * matrix.col_stride;
-    matrix.numbers[..=last].iter().map(|x| bf16::from_f32(x.widen()).to_f32()).collect()
+    matrix.numbers[..=last].iter().map(|x| round(*x).to_f32()).collect()
 }
 
-fn with<'a, T>(matrix: Matrix<'_, T>, numbers: &'a [f32]) -> Matrix<'a> {
-    let Matrix { rows, cols, row_stride, col_stride, .. } = matrix;
-    Matrix { numbers, rows, cols, row_stride, col_stride }
+impl<T> Matrix<'_, T> {
+    /// The same view of other numbers.
+    fn with(self, numbers: &[f32]) -> Matrix<'_> {
+        let Matrix { rows, cols, row_stride, col_stride, .. } = self;
+        Matrix { numbers, rows, cols, row_stride, col_stride }
+    }
 }
 
-fn product_f32(target: Target<'_>, a: Matrix<'_>, b: Matrix<'_>, how: How) {
+fn product_f32(target: &mut Target<'_>, a: Matrix<'_>, b: Matrix<'_>, how: How) {
     assert!(a.fits() && b.fits(), "a matrix lies inside its numbers");
     let parallelism = match how.threads {
         Threads::One => Parallelism::None,
@@ -44,7 +58,7 @@ fn product_f32(target: Target<'_>, a: Matrix<'_>, b: Matrix<'_>, how: How) {
             target.numbers.as_mut_ptr(),
             1,
             target.row_stride as isize,
-            target.add,
+            matches!(target.start, Start::Target),
             a.numbers.as_ptr(),
             a.col_stride as isize,
             a.row_stride as isize,
