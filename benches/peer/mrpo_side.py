@@ -16,23 +16,19 @@ def run(mrpo, run_dir, spec):
     """A new run in `run_dir`, to its end: nothing of an earlier one is kept, scores least of all."""
     shutil.rmtree(run_dir, ignore_errors=True)
     write(run_dir, spec)
+    problem = None
     try:
         usage = measure([mrpo, "run", run_dir], run_dir / "stderr.log")
-    except Failed as problem:
-        failure = failure_of(run_dir)
-        dtype = spec.get("hyperparameters", {}).get("dtype")
-        if dtype and failure.get("code") == "invalid_spec" and dtype in failure["message"]:
-            raise Unsupported(f"{mrpo} does not know dtype {dtype}") from problem
-        raise Failed(f"{problem}: {failure.get('message')}") from problem
-    last = events(run_dir)[-1]
-    if last["type"] != "succeeded":
-        raise Failed(f"{run_dir} ended as {last['type']}")
-    return usage
-
-
-def failure_of(run_dir):
-    last = events(run_dir)[-1] if (run_dir / "events.jsonl").exists() else {}
-    return last.get("failure", {})
+    except Failed as failed:
+        problem = failed
+    last = events(run_dir)[-1] if (run_dir / "events.jsonl").exists() else {"type": "nothing"}
+    if problem is None and last["type"] == "succeeded":
+        return usage
+    failure = last.get("failure", {})
+    dtype = spec.get("hyperparameters", {}).get("dtype")
+    if dtype and failure.get("code") == "invalid_spec" and dtype in failure["message"]:
+        raise Unsupported(f"{mrpo} does not know dtype {dtype}")
+    raise Failed(f"{run_dir} ended as {last['type']}: {failure.get('message') or problem}")
 
 
 def register(mrpo, run_dir):
