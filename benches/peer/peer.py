@@ -7,6 +7,7 @@ usage: peer.py MRPO [--cases dpo,k3] [--sides trl-f32,mrpo-f32] [--rounds 3] (se
 import argparse
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +151,8 @@ def main():
 
 
 if __name__ == "__main__":
+    # So that a terminated session ends its child, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     try:
         main()
     except Failed as problem:

@@ -8,7 +8,6 @@ import json
 import sys
 from statistics import median
 
-# What is divided by what: mrpo's sides by each of TRL's.
 COLUMNS = ("case", "side", "rounds", "pairs/s", "with refs", "tokens/s", "refs s", "train s", "wall s", "peak MB")
 
 
@@ -58,7 +57,8 @@ def medians(case, side, rows):
 def print_columns(lines):
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  ".join(cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in enumerate(zip(line, widths, strict=True))))
+        cells = list(zip(line, widths, strict=True))
+        print("  ".join([*(cell.ljust(width) for cell, width in cells[:2]), *(cell.rjust(width) for cell, width in cells[2:])]))
 
 
 def grouped(rows, *keys):
