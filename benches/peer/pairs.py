@@ -28,8 +28,14 @@ def turns(prompt):
 
 
 def joined(group):
-    pair = {side: "\n\n".join(completion_text(part[side]) for part in group) for side in SIDES}
-    return {"prompt": [turn for part in group for turn in turns(part["prompt"])], **pair}
+    """The turns in order; two of the user's that meet become one, as mrpo wants the roles in turn."""
+    prompt = []
+    for turn in (turn for part in group for turn in turns(part["prompt"])):
+        if prompt and prompt[-1]["role"] == turn["role"]:
+            prompt[-1] = turn | {"content": f"{prompt[-1]['content']}\n\n{turn['content']}"}
+        else:
+            prompt.append(turn)
+    return {"prompt": prompt} | {side: "\n\n".join(completion_text(part[side]) for part in group) for side in SIDES}
 
 
 def long_pairs(tokenizer, source, n_pairs, n_tokens):
