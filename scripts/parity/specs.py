@@ -80,34 +80,37 @@ def write(run_dir, spec):
     (run_dir / "spec.json").write_text(json.dumps(spec, indent=2))
 
 
+def train_spec(registered, pairs, overrides, tuned=()):
+    """A run on `pairs` with the model that `registered` holds as policy and base; `tuned` are runs whose models are references, too."""
+    references = [reference("base", model_of(registered))]
+    for place, made in enumerate(tuned, 1):
+        references.append(reference("tuned" if len(tuned) == 1 else f"tuned-{place}", model_of(made)))
+    return {
+        "kind": "train",
+        "job": JOB,
+        "seed": 1,
+        "references": references,
+        "method": {"type": "mrpo"},
+        "training_file": str(Path(pairs).resolve()),
+        "validation_file": None,
+        "hyperparameters": HYPERPARAMETERS | overrides,
+    }
+
+
+def register_spec(model, source, store_dir):
+    return {"kind": "register", "model": model, "source": source, "store_dir": store_dir}
+
+
 def main():
     command, run_dir, *rest = sys.argv[1:]
     if command == "register":
-        model, source, store_dir = rest
-        write(run_dir, {"kind": "register", "model": model, "source": source, "store_dir": store_dir})
+        write(run_dir, register_spec(*rest))
         return
     registered, pairs, *settings = rest
-    references = [reference("base", model_of(registered))]
-    hyperparameters = dict(HYPERPARAMETERS)
-    for setting in settings:
-        key, value = setting.split("=", 1)
-        if key == "reference":
-            references.append(reference("tuned", model_of(value)))
-        else:
-            hyperparameters[key] = json.loads(value)
-    write(
-        run_dir,
-        {
-            "kind": "train",
-            "job": JOB,
-            "seed": 1,
-            "references": references,
-            "method": {"type": "mrpo"},
-            "training_file": str(Path(pairs).resolve()),
-            "validation_file": None,
-            "hyperparameters": hyperparameters,
-        },
-    )
+    settings = [setting.split("=", 1) for setting in settings]
+    tuned = [value for key, value in settings if key == "reference"]
+    overrides = {key: json.loads(value) for key, value in settings if key != "reference"}
+    write(run_dir, train_spec(registered, pairs, overrides, tuned))
 
 
 if __name__ == "__main__":
