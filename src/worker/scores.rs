@@ -4,8 +4,8 @@
 //! knows, references and files, and more than the run will use. First come the rows that earlier runs on the same training
 //! file have used, then those of the validation file where that was trained on; then, newest first, rows of other
 //! files, which is how a data set that has grown since finds the rows it had before. What a run uses of these it says again in
-//! `scores.out.jsonl`, so next time they come first. Both parts are limited: of a reference with millions of kept rows a job
-//! reads its own.
+//! `scores.out.jsonl`, so next time they come first. Both parts are limited, for all references of a
+//! job together: of references with millions of kept rows a job reads its own.
 
 use std::io;
 
@@ -16,11 +16,11 @@ use crate::{
     store::{ScoreSet, Store, StoreError},
 };
 
-/// Most rows of a reference that are handed over because they belong to a job's own files: data sets of two million pairs.
-const MAX_OF_OWN_FILES: usize = 4_000_000;
+/// Most rows of a job that are handed over because they belong to its own files; in seconds they are written, less than a lease.
+const MAX_OF_OWN_FILES: usize = 1_500_000;
 
-/// Rows of a reference, own ones included, after which no more of other files are added: read by a run in a quarter of a second.
-const MAX_WITH_OTHER_FILES: usize = 100_000;
+/// Rows, own ones included, after which no more of other files are added: read by a run in less than a second.
+const MAX_WITH_OTHER_FILES: usize = 300_000;
 
 /// Rows read and written at once.
 const N_AT_ONCE: usize = 10_000;
@@ -42,6 +42,7 @@ pub(super) async fn hand_over(
         Err(e) => return Ok(Err(e)),
     };
     let mut done: Vec<(&str, ScorePrecision)> = Vec::new();
+    let mut n_written = 0;
     for (i, reference) in spec.references.iter().chain(&spec.earlier).enumerate() {
         let precision = ScorePrecision::of(&spec.hyperparameters, i == 0);
         if done.contains(&(&reference.digest, precision)) {
@@ -55,12 +56,11 @@ pub(super) async fn hand_over(
             _ => 2,
         };
         sets.sort_by_key(rank); // stable: newest first within a rank
-        let mut n_read = 0;
         for set in &sets {
             let most = if rank(set) < 2 { MAX_OF_OWN_FILES } else { MAX_WITH_OTHER_FILES };
             let part = Part { reference, precision, set, is_of_file: rank(set) == 0 };
-            match part.write(store, &mut file, most.saturating_sub(n_read)).await? {
-                Ok(n) => n_read += n,
+            match part.write(store, &mut file, most.saturating_sub(n_written)).await? {
+                Ok(n) => n_written += n,
                 Err(e) => return Ok(Err(e)),
             }
         }

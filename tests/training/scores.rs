@@ -120,6 +120,8 @@ fn scores_of_another_precision_are_not_used() {
     assert_eq!(run.outcome(&[]), first.outcome(&[]));
 }
 
+type Place = fn(&RunDir) -> std::path::PathBuf;
+
 #[test]
 fn a_broken_line_ends_the_run_and_a_torn_end_is_dropped() {
     let world = World::new(4, 20);
@@ -128,7 +130,6 @@ fn a_broken_line_ends_the_run_and_a_torn_end_is_dropped() {
     let lines = std::fs::read_to_string(first.dir.scores_out()).expect("read");
     let torn = &lines[..lines.len() - 9];
     let broken = lines.replacen("\"row\":\"", "\"row\":\"x", 2).replacen("\"row\":\"x", "\"row\":\"", 1);
-    type Place = fn(&RunDir) -> std::path::PathBuf;
     let places: [(&str, Place, &str, Option<&str>); 4] = [
         ("torn-out", RunDir::scores_out, torn, None),
         ("torn-in", RunDir::scores_in, torn, Some("line 28: is cut off")),
