@@ -7,6 +7,7 @@ mod methods;
 mod parity;
 mod resume;
 mod sampling;
+mod scores;
 mod step;
 mod stops;
 mod text;
