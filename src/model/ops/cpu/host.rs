@@ -1,5 +1,7 @@
 //! Reading and writing a tensor's numbers as a slice, loops over them on all threads, and the functions of one number.
 
+#![expect(clippy::inline_always, reason = "a loop is compiled for the processor only where all of it is inlined")]
+
 use std::{marker::PhantomData, ops::Deref, sync::Mutex};
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Storage, Tensor, WithDType, bail};

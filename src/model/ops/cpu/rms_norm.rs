@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::host::{for_row_chunks, host, lane_sum, vectorised, write, written};
+use super::host::{Host, for_row_chunks, host, lane_sum, vectorised, write, written};
 
 /// y and 1/rms.
 pub(super) fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
@@ -56,7 +56,7 @@ pub(super) fn backward(
 ) -> Result<Tensor> {
     let (n, d) = x.dims2()?;
     let residual = residual.map(host::<f32>).transpose()?;
-    let residual = residual.as_ref().map(|r| r.as_slice());
+    let residual = residual.as_ref().map(Host::as_slice);
     let (dy, x) = (host::<f32>(dy)?, host::<f32>(x)?);
     let (weight, inverse) = (host::<f32>(weight)?, host::<f32>(inverse)?);
     let (dy, x, weight, inverse) = (dy.as_slice(), x.as_slice(), weight.as_slice(), inverse.as_slice());

@@ -1,5 +1,7 @@
 //! Rotary position embedding on the first and second half of each head.
 
+#![expect(clippy::inline_always, reason = "a loop is compiled for the processor only where all of it is inlined")]
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
