@@ -4,6 +4,7 @@ mod golden;
 mod gradients;
 mod hub;
 mod methods;
+mod oracle;
 mod parity;
 mod resume;
 mod sampling;
