@@ -4,10 +4,14 @@
 //! spec.json               what to do; written once, before the first process
 //! run.lock                held (flock) by the process that works here, with its pid inside: a free lock means nobody does
 //! events.jsonl            what the process says; only appended to, read from an offset
-//! scores.out.jsonl        reference log-probabilities computed so far; only appended to
+//! scores.in.jsonl         reference log-probabilities known before; written once, before spec.json
+//! scores.out.jsonl        reference log-probabilities computed so far; only appended to, read from an offset
 //! stderr.log              what the process printed
 //! checkpoints/step-000100 one complete checkpoint; `manifest.json` lists its files
 //! ```
+
+mod lines;
+mod scores;
 
 use std::{
     io::{self, Read, Seek, SeekFrom, Write},
@@ -22,6 +26,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use self::scores::{ScoresIn, read_all_scores};
 use crate::domain::{EventRecord, RunSpec};
 
 /// How often, and how long apart, a process tries to take the lock.
@@ -99,11 +104,6 @@ impl RunDir {
         self.root.join("events.jsonl")
     }
 
-    /// `scores.out.jsonl`.
-    pub fn scores_out(&self) -> PathBuf {
-        self.root.join("scores.out.jsonl")
-    }
-
     /// `stderr.log`.
     pub fn stderr(&self) -> PathBuf {
         self.root.join("stderr.log")
@@ -166,29 +166,8 @@ impl RunDir {
     /// A line still being written (no newline yet) is left for the next call. A line that does not parse is an error:
     /// events are never skipped.
     pub fn read_events(&self, offset: u64, max_bytes: u64) -> io::Result<(Vec<ReadEvent>, u64)> {
-        let mut file = match std::fs::File::open(self.events()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), offset)),
-            other => other?,
-        };
-        file.seek(SeekFrom::Start(offset))?;
-        let mut bytes = Vec::new();
-        file.take(max_bytes).read_to_end(&mut bytes)?;
-        let mut events = Vec::new();
-        let mut at = offset;
-        for line in bytes.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n")) {
-            let record = serde_json::from_slice(line).map_err(|e| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("{} at byte {at}: {e}", self.events().display()))
-            })?;
-            events.push(ReadEvent { offset: at, record });
-            at += line.len() as u64;
-        }
-        if events.is_empty() && bytes.len() as u64 == max_bytes {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{}: the line at byte {offset} is longer than {max_bytes} bytes", self.events().display()),
-            ));
-        }
-        Ok((events, at))
+        let (lines, next) = lines::read(&self.events(), offset, max_bytes)?;
+        Ok((lines.into_iter().map(|(offset, record)| ReadEvent { offset, record }).collect(), next))
     }
 
     /// The complete checkpoints, oldest first: those under a final name and with a manifest.

@@ -14,6 +14,7 @@ mod model;
 mod objective;
 mod problem;
 mod reference_list;
+mod reference_score;
 mod run_spec;
 mod sides;
 
@@ -36,5 +37,6 @@ pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSourc
 pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
+pub use reference_score::{ReferenceScore, ScorePrecision};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use sides::Sides;

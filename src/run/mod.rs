@@ -1,9 +1,11 @@
 //! One run, end to end, in this process: reads a run directory's spec, does what it says, and tells it in `events.jsonl`.
 
 mod checkpoint;
+mod codecs;
 mod extras;
 mod join;
 mod journal;
+mod kept_scores;
 mod prepare;
 mod references;
 mod register;

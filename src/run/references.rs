@@ -1,164 +1,206 @@
-//! The references' log-probabilities: each computed once, on text, in the reference's own tokens, and kept in `scores.out.jsonl`.
+//! The references' log-probabilities: each computed once, on text, in the reference's own tokens, and kept for every later job.
 
-use std::collections::HashMap;
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context;
-use serde::{Deserialize, Serialize};
-
-use super::{journal::Journal, prepare::Prepared, signal};
+use super::{
+    codecs::{Codecs, Rows},
+    journal::Journal,
+    kept_scores::{KeptScores, OfReference},
+    prepare::Prepared,
+    signal,
+};
 use crate::{
-    domain::{Dtype, Failure, FailureCode, Level, Phase, ResolvedReference},
+    domain::{Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision},
     model::{Decoder, Parameters, Tuning, Weights},
-    run_dir::{JsonLines, RunDir},
-    score::{ScoringCompletion, ScoringRow, score},
+    run_dir::RunDir,
+    score::score,
     text::Codec,
 };
 
-/// Pairs scored at once. Which pairs share a batch is a matter of their place alone: what a batch holds moves its last bits,
-/// and a resumed run must find the same.
+pub(super) use super::kept_scores::Score;
+
+/// Pairs scored at once. Which pairs share a batch is a matter of what the run was told alone, not of what an earlier attempt has
+/// done: what a batch holds moves its last bits, and a resumed run must find the same.
 const N_AT_ONCE: usize = 8;
 
-/// One line of `scores.out.jsonl`: one completion under one reference.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct ScoreLine {
-    /// Digest of the reference's files.
-    reference: String,
-    /// Digest of the exact prompt, the completion, the cut and the tokens that count.
-    row: String,
-    /// Line of the file; for people.
-    line: u64,
-    /// (Weighted) sum of the log-probabilities of its tokens, in nats.
-    logp: f64,
-    /// Tokens that count, in the reference's own tokenizer.
-    n_tokens: f64,
+/// A reference's scores: for each pair one per completion.
+pub(super) type Column = Vec<Vec<Score>>;
+
+/// The phase in which the run's pairs are scored under its references.
+pub(super) struct Scores<'a> {
+    settings: &'a Hyperparameters,
+    codecs: Codecs,
+    pairs: Vec<&'a Prepared>,
+    kept: KeptScores,
+    total: Count,
 }
 
-/// What a reference says of one completion.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Score {
-    pub(super) logp: f64,
-    pub(super) n_tokens: f64,
+/// Scores and the time they took.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    n_known: usize,
+    n_computed: usize,
+    duration: Duration,
 }
 
-/// The scores known so far, and the file new ones go to.
-pub(super) struct Scores {
-    dtype: Dtype,
-    known: HashMap<(String, String), Score>,
-    out: JsonLines,
+impl Count {
+    fn say(self, whose: &str, reference: Option<&str>, journal: &mut Journal) -> anyhow::Result<()> {
+        let Self { n_known, n_computed, duration } = self;
+        let message = format!("{whose}: {n_known} scores known, {n_computed} computed, {duration:.1?}");
+        let data = serde_json::json!({"reference_scores": {
+            "reference": reference, "n_known": n_known, "n_computed": n_computed,
+            "duration_ms": duration.as_secs_f64() * 1e3,
+        }});
+        journal.say(RunEvent::Message { level: Level::Info, message, data: Some(data) })
+    }
 }
 
-impl Scores {
-    /// Reads what an earlier attempt has computed.
-    pub(super) fn open(run: &RunDir, dtype: Dtype) -> anyhow::Result<Self> {
-        let out = JsonLines::open(&run.scores_out())?;
-        let mut known = HashMap::new();
-        for line in fs_err::read_to_string(run.scores_out())?.lines() {
-            let s: ScoreLine = serde_json::from_str(line).context("scores.out.jsonl has a line that is no score")?;
-            known.insert((s.reference, s.row), Score { logp: s.logp, n_tokens: s.n_tokens });
-        }
-        Ok(Self { dtype, known, out })
+impl<'a> Scores<'a> {
+    /// Reads what is known; `codecs` are those loaded already.
+    pub(super) fn open(
+        run: &RunDir,
+        settings: &'a Hyperparameters,
+        codecs: Codecs,
+        pairs: Vec<&'a Prepared>,
+    ) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        let kept = KeptScores::open(run)?;
+        let total = Count { duration: began.elapsed(), ..Count::default() };
+        Ok(Self { settings, codecs, pairs, kept, total })
     }
 
-    /// Scores the completions of `pairs` under one reference where that is not known yet; loads it only if something is
-    /// missing. `policy` is what reference 0 is scored with: the policy before its first step. `None` if asked to stop.
+    /// Scores the pairs under one reference where that is not known yet; loads it only if something is missing. `policy` is
+    /// what reference 0 is scored with: the policy before its first step. `None` if asked to stop.
     pub(super) fn of(
         &mut self,
         reference: &ResolvedReference,
-        pairs: &[&Prepared],
         policy: Option<(&Decoder, &Parameters)>,
         journal: &mut Journal,
-    ) -> anyhow::Result<Option<Vec<Vec<Score>>>> {
-        let codec = Codec::load(&reference.location).map_err(|e| unusable(reference, &e))?;
-        let mut rows = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            rows.push(pair.row_digests(&codec).map_err(|e| unusable(reference, &e))?);
+    ) -> anyhow::Result<Option<Column>> {
+        let began = Instant::now();
+        let (codec, rows) = self.codecs.rows_of(reference, &self.pairs)?;
+        let kept = self.kept.of(&reference.digest, ScorePrecision::of(self.settings, policy.is_some()));
+        let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept, n_computed: 0 };
+        if !scoring.compute_missing(self.settings.dtype, policy, journal)? {
+            return Ok(None);
         }
-        let is_missing = |known: &HashMap<_, _>, rows: &[String]| {
-            rows.iter().any(|row| !known.contains_key(&(reference.digest.clone(), row.clone())))
-        };
-        let n_to_score = rows.iter().filter(|rows| is_missing(&self.known, rows)).count();
-        let mut n_done = 0;
+        let column = scoring.column()?;
+        let n_computed = scoring.n_computed;
+        let n_known = rows.iter().map(Vec::len).sum::<usize>() - n_computed;
+        let count = Count { n_known, n_computed, duration: began.elapsed() };
+        self.total.n_known += n_known;
+        self.total.n_computed += n_computed;
+        self.total.duration += count.duration;
         let name = reference.model.as_str();
-        journal.message(
-            Level::Info,
-            format!("reference {name}: {} pairs known, {} to score", pairs.len() - n_to_score, n_to_score),
-        )?;
-        if n_to_score > 0 {
-            let loaded = match policy {
-                Some(_) => None,
-                None => Some(load(reference, self.dtype)?),
-            };
-            let (decoder, parameters) = match (policy, &loaded) {
-                (Some(policy), _) => policy,
-                (None, Some((decoder, parameters))) => (decoder, parameters),
-                (None, None) => unreachable!("loaded where there is no policy"),
-            };
-            for (pairs, rows) in pairs.chunks(N_AT_ONCE).zip(rows.chunks(N_AT_ONCE)) {
-                let n_missing = rows.iter().filter(|rows| is_missing(&self.known, rows)).count();
-                if n_missing == 0 {
-                    continue;
-                }
-                if signal::stop_requested() {
-                    return Ok(None);
-                }
-                journal.progress(Phase::ScoringReferences, n_done, n_to_score, Some(name))?;
-                self.score(reference, &codec, (decoder, parameters), pairs, rows)?;
-                n_done += n_missing;
-            }
-            journal.progress(Phase::ScoringReferences, n_to_score, n_to_score, Some(name))?;
-            self.out.sync()?;
-        }
-        let find = |row: &String| {
-            let key = (reference.digest.clone(), row.clone());
-            self.known.get(&key).copied().context("a reference score is missing although it was computed")
-        };
-        let scores = rows.iter().map(|rows| rows.iter().map(find).collect::<anyhow::Result<Vec<_>>>());
-        scores.collect::<anyhow::Result<Vec<_>>>().map(Some)
+        count.say(&format!("reference {name}"), Some(name), journal)?;
+        Ok(Some(column))
     }
 
-    fn score(
+    /// Tells what the phase has cost in all.
+    pub(super) fn tell_total(&self, journal: &mut Journal) -> anyhow::Result<()> {
+        self.total.say("all references", None, journal)
+    }
+}
+
+/// One reference being asked.
+struct Scoring<'a> {
+    reference: &'a ResolvedReference,
+    pairs: &'a [&'a Prepared],
+    codec: Rc<Codec>,
+    rows: Rows,
+    kept: OfReference<'a>,
+    n_computed: usize,
+}
+
+impl Scoring<'_> {
+    /// Returns whether all is known now: `false` if asked to stop.
+    fn compute_missing(
         &mut self,
-        reference: &ResolvedReference,
-        codec: &Codec,
-        (decoder, parameters): (&Decoder, &Parameters),
-        pairs: &[&Prepared],
-        digests: &[Vec<String>],
-    ) -> anyhow::Result<()> {
-        let mut rows: Vec<ScoringRow> = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            rows.push(pair.scoring_row(codec).map_err(|e| unusable(reference, &e))?);
+        dtype: Dtype,
+        policy: Option<(&Decoder, &Parameters)>,
+        journal: &mut Journal,
+    ) -> anyhow::Result<bool> {
+        let rows = self.rows.clone();
+        let not_given = |i: &usize| rows[*i].iter().any(|row| !self.kept.is_given(row));
+        let places: Vec<usize> = (0..self.pairs.len()).filter(not_given).collect();
+        let is_missing = |kept: &OfReference, i: usize| rows[i].iter().any(|row| !kept.is_known(row));
+        let n_missing = places.iter().filter(|i| is_missing(&self.kept, **i)).count();
+        if n_missing == 0 {
+            return Ok(true);
+        }
+        let loaded = match policy {
+            Some(_) => None,
+            None => Some(load(self.reference, dtype)?),
+        };
+        let model = match (policy, &loaded) {
+            (Some(policy), _) => policy,
+            (None, Some((decoder, parameters))) => (decoder, parameters),
+            (None, None) => unreachable!("loaded where there is no policy"),
+        };
+        let (name, mut n_done) = (self.reference.model.as_str(), 0);
+        for places in places.chunks(N_AT_ONCE) {
+            let n_missing_here = places.iter().filter(|i| is_missing(&self.kept, **i)).count();
+            if n_missing_here == 0 {
+                continue;
+            }
+            if signal::stop_requested() {
+                return Ok(false);
+            }
+            journal.progress(Phase::ScoringReferences, n_done, n_missing, Some(name))?;
+            self.compute(places, model)?;
+            n_done += n_missing_here;
+        }
+        journal.progress(Phase::ScoringReferences, n_missing, n_missing, Some(name))?;
+        self.kept.sync()?;
+        Ok(true)
+    }
+
+    /// Scores what the run was not told of the pairs at these places.
+    fn compute(&mut self, places: &[usize], (decoder, parameters): (&Decoder, &Parameters)) -> anyhow::Result<()> {
+        let (mut rows, mut names) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
+        for i in places {
+            let mut row = self.pairs[*i].scoring_row(&self.codec).map_err(|e| unusable(self.reference, &e))?;
+            let completions = self.rows[*i].iter().zip(std::mem::take(&mut row.completions));
+            let (digests, completions): (Vec<_>, Vec<_>) =
+                completions.filter(|(digest, _)| !self.kept.is_given(digest)).unzip();
+            row.completions = completions;
+            rows.push(row);
+            names.push(digests);
         }
         let scores = score(decoder, parameters, &rows)?;
-        for (((pair, digests), row), logps) in pairs.iter().zip(digests).zip(&rows).zip(scores) {
-            for ((digest, completion), logp) in digests.iter().zip(&row.completions).zip(logps) {
-                self.keep(reference, pair.pair.line, digest, completion, logp)?;
+        for (((i, digests), row), logps) in places.iter().zip(names).zip(&rows).zip(scores) {
+            let line = self.pairs[*i].pair.line;
+            for ((digest, completion), logp) in digests.into_iter().zip(&row.completions).zip(logps) {
+                if self.kept.is_known(digest) {
+                    continue;
+                }
+                self.check(logp, line)?;
+                self.kept.add(digest, line, Score { logp, n_tokens: completion.n_tokens() })?;
+                self.n_computed += 1;
             }
         }
         Ok(())
     }
 
-    fn keep(
-        &mut self,
-        reference: &ResolvedReference,
-        line: u64,
-        row: &str,
-        completion: &ScoringCompletion,
-        logp: f64,
-    ) -> anyhow::Result<()> {
-        let key = (reference.digest.clone(), row.to_owned());
-        if self.known.contains_key(&key) {
+    fn check(&self, logp: f64, line: u64) -> Result<(), Failure> {
+        if logp.is_finite() {
             return Ok(());
         }
-        if !logp.is_finite() {
-            let message =
-                format!("the log-probability of line {line} under {} is not a finite number", reference.model);
-            return Err(Failure::new(FailureCode::InvalidReferenceScore, message).into());
+        let model = &self.reference.model;
+        let message = format!("the log-probability of line {line} under {model} is not a finite number");
+        Err(Failure::new(FailureCode::InvalidReferenceScore, message))
+    }
+
+    fn column(&mut self) -> anyhow::Result<Column> {
+        let mut column = Vec::with_capacity(self.pairs.len());
+        for (pair, rows) in self.pairs.iter().zip(self.rows.iter()) {
+            let scores = rows.iter().map(|row| self.kept.get(row, pair.pair.line));
+            column.push(scores.collect::<anyhow::Result<Vec<_>>>()?);
         }
-        let score = Score { logp, n_tokens: completion.n_tokens() };
-        let (reference, row) = key.clone();
-        self.out.append(&ScoreLine { reference, row, line, logp, n_tokens: score.n_tokens })?;
-        self.known.insert(key, score);
-        Ok(())
+        Ok(column)
     }
 }
 

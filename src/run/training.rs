@@ -1,9 +1,10 @@
 //! A fine-tuning run from top to bottom: data, references, policy, step-0 check, steps, evaluations, checkpoints.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, rc::Rc, time::Instant};
 
 use super::{
     checkpoint::{self, LoopState},
+    codecs::Codecs,
     join::Joiner,
     journal::Journal,
     prepare::{Prepared, prepare},
@@ -34,7 +35,7 @@ const STEP_ZERO_TOLERANCE: f64 = 1e-3;
 struct Session<'a> {
     run: &'a RunDir,
     spec: &'a TrainSpec,
-    codec: Codec,
+    codec: Rc<Codec>,
     policy: Policy,
     training: Vec<TrainingPair>,
     validation: Vec<TrainingPair>,
@@ -51,7 +52,8 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     // Asked first: scoring against references that it does not go with would take hours for nothing.
     let training_file = checkpoint::sha256_of(&spec.training_file)?;
     let resumed = checkpoint::newest(run, spec, &training_file)?;
-    let codec = Codec::load(&base.location).map_err(|e| unusable(base, &e))?;
+    let mut codecs = Codecs::default();
+    let codec = codecs.of(base)?;
     let prepared = prepare(&spec.training_file, "training", &codec, spec, journal)?;
     let held_out = match &spec.validation_file {
         Some(path) => prepare(path, "validation", &codec, spec, journal)?,
@@ -60,18 +62,19 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
 
     // The extra references first, one in memory at a time; the base is the policy before its first step.
-    let mut scores = Scores::open(run, settings.dtype)?;
+    let mut scores = Scores::open(run, settings, codecs, all)?;
     let mut columns = Vec::new();
     for reference in spec.references[1..].iter().chain(&spec.earlier) {
-        let Some(column) = scores.of(reference, &all, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };
+        let Some(column) = scores.of(reference, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };
         columns.push(column);
     }
     let earlier = columns.split_off(spec.references.len() - 1);
     let mut policy = build_policy(spec)?;
-    let Some(column) = scores.of(base, &all, Some((&policy.decoder, &policy.parameters)), journal)? else {
+    let Some(column) = scores.of(base, Some((&policy.decoder, &policy.parameters)), journal)? else {
         return Ok(RunEvent::Stopped { step: 0 });
     };
     columns.insert(0, column);
+    scores.tell_total(journal)?;
 
     let references = spec.references.iter().map(|r| r.digest.clone()).collect();
     let joiner = Joiner { spec, columns, earlier };

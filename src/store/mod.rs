@@ -13,6 +13,7 @@ mod promote;
 mod record;
 mod record_end;
 mod reference_lists;
+mod reference_scores;
 mod runs;
 mod transition;
 
@@ -35,6 +36,7 @@ pub use self::{
     page::Page,
     record::RunBatch,
     record_end::RunEnd,
+    reference_scores::{KeptScore, ScoreSet},
     runs::{Lease, Run, RunSubject, StopIntent},
 };
 

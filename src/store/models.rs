@@ -5,7 +5,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Page, Result, Store, StoreError,
     column::{from_json_opt, from_word, json, parsed, parsed_opt},
-    unix_now,
+    reference_scores, unix_now,
 };
 use crate::domain::{JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource};
 
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Deletes a model's row, unless a job that has not ended reads it, another model is built on its files, or its
-    /// registration is going on. Files stay where they are.
+    /// registration is going on. Files stay where they are; scores kept for it go with the last model of its content.
     pub async fn delete_model(&self, id: &ModelId) -> Result<ModelRecord> {
         let mut tx = self.write().await?;
         let record = model(&mut tx, id).await?;
@@ -63,6 +63,9 @@ impl Store {
             return Err(StoreError::InUse { kind: "model", id: id.to_string(), user, way_out });
         }
         sqlx::query("delete from models where id = ?").bind(id.as_str()).execute(&mut *tx).await?;
+        if let Some(info) = &record.info {
+            reference_scores::delete_orphans(&mut tx, &info.digest).await?;
+        }
         tx.commit().await?;
         Ok(record)
     }

@@ -11,12 +11,12 @@ use super::{
     history::{EventKind, MetricKind},
     jobs,
     models::{Made, insert_made},
-    record_end,
+    record_end, reference_scores,
     runs::held_run,
 };
 use crate::domain::{
     CheckpointId, CheckpointSummary, Evaluation, EvaluationPhase, EventId, EventRecord, JobId, Level, ModelId, Phase,
-    RunEvent, RunId, metric,
+    ReferenceScore, RunEvent, RunId, metric,
 };
 
 /// A stretch of a run's `events.jsonl`.
@@ -31,6 +31,10 @@ pub struct RunBatch<'a> {
     pub events: &'a [(u64, EventRecord)],
     /// Where to read on.
     pub next_offset: u64,
+    /// Reference scores it has computed, from `scores.out.jsonl`.
+    pub scores: &'a [ReferenceScore],
+    /// Where to read on there; `None` if it was not read.
+    pub next_scores_offset: Option<u64>,
     /// How the run ended, if its process is gone.
     pub end: Option<&'a RunEnd>,
 }
@@ -52,11 +56,18 @@ impl Store {
                 RunSubject::Model(model) => record_registered(&mut tx, model, &record.event).await?,
             }
         }
-        sqlx::query("update runs set events_offset = max(events_offset, ?) where run_id = ?")
-            .bind(batch.next_offset as i64)
-            .bind(batch.run_id.as_str())
-            .execute(&mut *tx)
-            .await?;
+        if let RunSubject::Job(job) = &run.subject {
+            reference_scores::record(&mut tx, job, batch.scores).await?;
+        }
+        sqlx::query(
+            "update runs set events_offset = max(events_offset, ?), scores_offset = coalesce(?, scores_offset)
+             where run_id = ?",
+        )
+        .bind(batch.next_offset as i64)
+        .bind(batch.next_scores_offset.map(|offset| offset as i64))
+        .bind(batch.run_id.as_str())
+        .execute(&mut *tx)
+        .await?;
         if let Some(end) = batch.end {
             record_end::record_end(&mut tx, &run, end).await?;
         }

@@ -54,6 +54,8 @@ pub struct Run {
     pub slot: Option<u16>,
     /// How far its `events.jsonl` has been recorded.
     pub events_offset: u64,
+    /// How far its `scores.out.jsonl` has been recorded.
+    pub scores_offset: u64,
     /// Whether it is asked to stop, and why.
     pub stop_requested: Option<StopIntent>,
 }
@@ -208,6 +210,7 @@ fn from_row(row: &SqliteRow) -> Result<Run> {
         n_attempts: row.try_get("n_attempts")?,
         slot: row.try_get("slot")?,
         events_offset: count(row, "events_offset")?,
+        scores_offset: count(row, "scores_offset")?,
         stop_requested,
     })
 }

@@ -44,6 +44,21 @@ pub(super) fn load(directory: &Path) -> Result<Parts, TextError> {
     Ok(Parts { tokenizer, bos, starts_with_bos, eos, stop_ids, template })
 }
 
+/// All that [`load`] reads of a directory, in one order; of the model's own configuration only the ids of special tokens.
+pub(super) fn parts_of_text(directory: &Path) -> Result<Vec<Vec<u8>>, TextError> {
+    let mut parts = Vec::new();
+    for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"] {
+        // An absent file is not an empty one.
+        parts.push(read(&directory.join(name))?.unwrap_or_else(|| vec![0]));
+    }
+    for name in ["generation_config.json", "config.json"] {
+        let file = read_json(&directory.join(name))?;
+        let ids = [&file["bos_token_id"], &file["eos_token_id"]];
+        parts.push(serde_json::to_vec(&ids).expect("JSON values are JSON"));
+    }
+    Ok(parts)
+}
+
 /// The small files, `null` where one is absent.
 struct Files {
     tokenizer_config: Value,

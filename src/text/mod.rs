@@ -15,6 +15,7 @@ mod parts;
 mod pre_tokenizer;
 mod render;
 mod row_digest;
+mod same_text;
 mod save;
 mod template;
 
@@ -23,3 +24,4 @@ pub use encoded_pair::EncodedPair;
 pub use error::TextError;
 pub use fit::{Fit, FitReport, TooLong, cut_prompt_to_chars, fit};
 pub use row_digest::{TokenWeighting, row_digest};
+pub use same_text::text_fingerprint;

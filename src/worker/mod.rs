@@ -6,6 +6,7 @@
 mod config;
 mod heartbeat;
 mod observe;
+mod scores;
 mod spec;
 mod start;
 

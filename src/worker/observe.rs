@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Result, Worker, WorkerError};
 use crate::{
-    domain::{EventRecord, Failure, FailureCode, RunEvent},
+    domain::{EventRecord, Failure, FailureCode, ReferenceScore, RunEvent},
     launch::{ProcessStatus, Stop},
     run_dir::RunDir,
     store::{Run, RunBatch, RunEnd, StoreError},
@@ -12,6 +12,9 @@ use crate::{
 
 /// How much of `events.jsonl` is read and recorded at once; no line is longer.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
+
+/// The same of `scores.out.jsonl`: some five thousand scores, which take the write lock for a few hundredths of a second.
+const MAX_SCORES_BYTES: u64 = 1 << 20;
 
 impl Worker {
     pub(super) async fn observe(&mut self, run: &Run, now: i64) -> Result<bool> {
@@ -32,6 +35,8 @@ impl Worker {
     }
 
     async fn observe_process(&mut self, run: &Run, dir: &RunDir, process: &ProcessStatus, now: i64) -> Result<bool> {
+        // Before the events: whatever ends the run, what it has scored is then kept, with the end or before it.
+        let (scores, next_scores_offset) = self.record_all_but_the_last_scores(run, dir).await?;
         let (mut events, mut next_offset) = self.record_all_but_the_last_batch(run, dir).await?;
         let last = events.pop_if(|(_, record)| record.event.is_last());
         let end = match (process, last) {
@@ -52,10 +57,12 @@ impl Worker {
                 None
             }
         };
-        if events.is_empty() && end.is_none() {
+        if events.is_empty() && scores.is_empty() && end.is_none() {
             return Ok(false);
         }
-        self.record(run, &events, next_offset, end.as_ref()).await?;
+        let batch = self.batch(run, &events, next_offset);
+        let (scores, next_scores_offset) = (scores.as_slice(), Some(next_scores_offset));
+        self.store.record(&RunBatch { scores, next_scores_offset, end: end.as_ref(), ..batch }).await?;
         if let Some(end) = &end {
             tracing::info!(run_id = %run.id, ?run.subject, end = in_a_word(end), "a run has ended");
         }
@@ -83,6 +90,33 @@ impl Worker {
         }
     }
 
+    /// Keeps what stands in `scores.out.jsonl` up to its last batch, which it returns.
+    async fn record_all_but_the_last_scores(&self, run: &Run, dir: &RunDir) -> Result<(Vec<ReferenceScore>, u64)> {
+        let (mut batch, mut next_offset) = (Vec::new(), run.scores_offset);
+        loop {
+            let (dir, from) = (dir.clone(), next_offset);
+            let (scores, end) = tokio::task::spawn_blocking(move || dir.read_scores(from, MAX_SCORES_BYTES))
+                .await
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|source| WorkerError::Run { run_id: run.id.clone(), source })?;
+            if scores.is_empty() {
+                return Ok((batch, next_offset));
+            }
+            if !batch.is_empty() {
+                let (scores, next_scores_offset) = (batch.as_slice(), Some(next_offset));
+                let nothing_said = self.batch(run, &[], run.events_offset);
+                self.store.record(&RunBatch { scores, next_scores_offset, ..nothing_said }).await?;
+            }
+            (batch, next_offset) = (scores, end);
+        }
+    }
+
+    fn batch<'a>(&'a self, run: &'a Run, events: &'a [(u64, EventRecord)], next_offset: u64) -> RunBatch<'a> {
+        let owner = &self.owner;
+        RunBatch { run_id: &run.id, owner, events, next_offset, scores: &[], next_scores_offset: None, end: None }
+    }
+
     pub(super) async fn record(
         &self,
         run: &Run,
@@ -90,7 +124,7 @@ impl Worker {
         next_offset: u64,
         end: Option<&RunEnd>,
     ) -> Result<()> {
-        Ok(self.store.record(&RunBatch { run_id: &run.id, owner: &self.owner, events, next_offset, end }).await?)
+        Ok(self.store.record(&RunBatch { end, ..self.batch(run, events, next_offset) }).await?)
     }
 
     /// Sees to it that a process ends: asks once, where it has to be asked, and kills it when its time is over.

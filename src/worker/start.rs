@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Result, Worker, WorkerError, spec};
+use super::{Result, Worker, WorkerError, scores, spec};
 use crate::{
     domain::{Failure, FailureCode, RunSpec},
     launch::Work,
@@ -53,7 +53,8 @@ impl Worker {
         Ok(started.is_ok())
     }
 
-    /// Writes the spec before the first attempt. Later ones find it: what a run does never changes on the way.
+    /// Writes the spec, and before it what is known of the references' scores, before the first attempt. Later ones find it:
+    /// what a run does never changes on the way.
     async fn write_spec(&self, run: &Run, dir: &RunDir) -> Result<std::result::Result<(), RunEnd>> {
         if dir.spec().is_ok() {
             return Ok(Ok(()));
@@ -61,7 +62,13 @@ impl Worker {
         let spec = match &run.subject {
             RunSubject::Job(job) => {
                 let job = self.store.job(job).await?;
-                spec::train(&self.store, &self.config.data_dir, &job).await?.map(|spec| RunSpec::Train(Box::new(spec)))
+                let spec = spec::train(&self.store, &self.config.data_dir, &job).await?;
+                if let Ok(spec) = &spec
+                    && let Err(e) = scores::hand_over(&self.store, dir, &job, spec).await?
+                {
+                    return Ok(Err(self.could_not_start(&e)));
+                }
+                spec.map(|spec| RunSpec::Train(Box::new(spec)))
             }
             RunSubject::Model(model) => {
                 let model = self.store.model(model).await?;

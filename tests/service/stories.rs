@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, io::Read};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::server::{Server, text};
+use crate::{
+    server::{Server, text},
+    tiny,
+};
 
 fn method(kind: &str, hyperparameters: &Value) -> Value {
     let mut section = json!({"hyperparameters": {"batch_size": 4, "lora": {"rank": 2}}});
@@ -68,6 +71,46 @@ fn a_model_is_tuned_against_itself_and_what_it_became() {
     let third = server.job_becomes(&third, "succeeded");
     let model = server.get(&format!("/v1/models/{}", text(&third["fine_tuned_model"]))).ok();
     assert_eq!((&model["base"], &model["status"]), (&done["fine_tuned_model"], &json!("ready")));
+}
+
+/// The training metrics of a job without the clock, and what it says of its references' scores: known, computed.
+fn metrics_and_scores(server: &Server, job: &str) -> (Value, Vec<(u64, u64)>) {
+    let mut metrics = server.get(&format!("{job}/metrics?limit=1000")).ok()["data"].clone();
+    for point in metrics.as_array_mut().expect("a list") {
+        for values in ["metrics", "values"] {
+            if let Some(values) = point[values].as_object_mut() {
+                values.remove("step_duration_ms");
+            }
+        }
+    }
+    let events = server.all(&format!("{job}/events"));
+    let scores = events.iter().rev().filter_map(|event| event["data"].get("reference_scores"));
+    let count = |scores: &Value, name: &str| scores[name].as_u64().expect("a count");
+    (metrics, scores.map(|s| (count(s, "n_known"), count(s, "n_computed"))).collect())
+}
+
+#[test]
+fn a_second_job_on_the_same_data_scores_nothing() {
+    let server = Server::start();
+    let [training, validation] = server.with_model_and_files(12, 40);
+    let body = |training: &str| json!({"model": "tiny", "training_file": training, "validation_file": validation, "seed": 3, "method": method("dpo", &json!({}))});
+    let [first, second] = [0, 1].map(|_| {
+        let job = server.job(&body(&training));
+        server.job_becomes(&job, "succeeded");
+        metrics_and_scores(&server, &job)
+    });
+    assert_eq!(first.0.as_array().map(Vec::len), Some(3));
+    assert_eq!(first.0.to_string(), second.0.to_string(), "to the last bit");
+    // Of the base, and of all references; two completions of 12 and 3 pairs.
+    assert_eq!((first.1, second.1), (vec![(0, 30); 2], vec![(30, 0); 2]));
+
+    // The file grows by four pairs: only these are scored, and the next time not even these.
+    let grown = server.upload(&(tiny::pairs(12, 0, 40) + &tiny::pairs(4, 100, 40)));
+    for computed in [8, 0] {
+        let job = server.job(&body(text(&grown["id"])));
+        server.job_becomes(&job, "succeeded");
+        assert_eq!(metrics_and_scores(&server, &job).1, vec![(38 - computed, computed); 2]);
+    }
 }
 
 fn checkpoints_can_be_fetched(server: &Server, job: &str) {

@@ -64,9 +64,14 @@ pub(crate) fn numbers(n: usize, seed: usize) -> Vec<f32> {
 
 /// `config.json` and `model.safetensors` of a Llama with two layers of width 8.
 pub(crate) fn write_weights(directory: &Path, n_vocab: usize, seed: usize) {
+    write_weights_with(directory, n_vocab, seed, 2);
+}
+
+/// The same with another number of key and value heads.
+pub(crate) fn write_weights_with(directory: &Path, n_vocab: usize, seed: usize, n_kv_heads: usize) {
     let config = serde_json::json!({
         "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": n_vocab, "rms_norm_eps": 1e-5,
+        "num_attention_heads": 4, "num_key_value_heads": n_kv_heads, "vocab_size": n_vocab, "rms_norm_eps": 1e-5,
         "rope_theta": 100.0, "tie_word_embeddings": false, "max_position_embeddings": 2048,
     });
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
@@ -85,8 +90,8 @@ pub(crate) fn write_weights(directory: &Path, n_vocab: usize, seed: usize) {
             ("input_layernorm", vec![8]),
             ("post_attention_layernorm", vec![8]),
             ("self_attn.q_proj", vec![8, 8]),
-            ("self_attn.k_proj", vec![4, 8]),
-            ("self_attn.v_proj", vec![4, 8]),
+            ("self_attn.k_proj", vec![2 * n_kv_heads, 8]),
+            ("self_attn.v_proj", vec![2 * n_kv_heads, 8]),
             ("self_attn.o_proj", vec![8, 8]),
             ("mlp.gate_proj", vec![12, 8]),
             ("mlp.up_proj", vec![12, 8]),

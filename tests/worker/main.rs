@@ -3,6 +3,7 @@
 mod processes;
 mod records;
 mod restart;
+mod scores;
 mod store;
 mod stories;
 mod world;

@@ -114,7 +114,15 @@ async fn recording_twice_changes_nothing_and_a_stranger_records_nothing() {
         .enumerate()
         .map(|(i, event)| (i as u64 * 100, EventRecord { at_ms: 1000, event }))
         .collect();
-    let batch = RunBatch { run_id: &run.id, owner: "me", events: &events, next_offset: 400, end: None };
+    let batch = RunBatch {
+        run_id: &run.id,
+        owner: "me",
+        events: &events,
+        next_offset: 400,
+        scores: &[],
+        next_scores_offset: None,
+        end: None,
+    };
     w.store.record(&batch).await.expect("recorded");
     let (said, queue) = (w.said(&job).await, w.queue().await);
     w.store.record(&batch).await.expect("recorded");

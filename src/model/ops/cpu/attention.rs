@@ -12,6 +12,7 @@ use super::{
     host::{
         Parts, exp, exp_in_place, for_row_chunks, host, lane_sum, max_of, vectorised, write, written, written_pair,
     },
+    rms_norm::add,
 };
 use crate::{
     domain::Dtype,
@@ -218,8 +219,18 @@ fn forward_block(place: Place<'_>, block: Block, scratch: &mut Scratch) {
     log_sums.resize(rows, 0.0);
     inverses.resize(rows, 0.0);
     out.resize(rows * size, 0.0);
-    vectorised(|| {
-        for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+    softmax_rows(scores, block, log_sums, inverses);
+    for (i, (range, column)) in block.parts().enumerate() {
+        let weights = Matrix::new(&scores[column..], rows, range.1, keys);
+        multiply(first_over(out, size, i == 0), weights, place.rows(place.value, range), 1.0);
+    }
+    scale_rows(out, inverses);
+}
+
+vectorised! {
+    /// exp(score − the row's largest) of the visible scores, 0 behind them. A row's sum divides its output later, which is shorter.
+    fn softmax_rows(scores: &mut [f32], block: Block, log_sums: &mut [f32], inverses: &mut [f32]) {
+        for (row, scores) in scores.chunks_exact_mut(block.n_keys()).enumerate() {
             let (visible, hidden) = scores.split_at_mut(block.n_visible(row % block.len));
             let max = max_of(visible);
             let sum = exp_in_place(visible, max);
@@ -227,17 +238,16 @@ fn forward_block(place: Place<'_>, block: Block, scratch: &mut Scratch) {
             log_sums[row] = max + sum.ln();
             inverses[row] = 1.0 / sum;
         }
-    });
-    for (i, (range, column)) in block.parts().enumerate() {
-        let weights = Matrix::new(&scores[column..], rows, range.1, keys);
-        multiply(first_over(out, size, i == 0), weights, place.rows(place.value, range), 1.0);
     }
-    vectorised(|| {
-        // Dividing the output instead of the weights: it is shorter.
-        for (out, inverse) in out.chunks_exact_mut(size).zip(inverses) {
-            out.iter_mut().for_each(|x| *x *= *inverse);
+}
+
+vectorised! {
+    fn scale_rows(rows: &mut [f32], factors: &[f32]) {
+        let width = rows.len() / factors.len();
+        for (row, factor) in rows.chunks_exact_mut(width).zip(factors) {
+            row.iter_mut().for_each(|x| *x *= factor);
         }
-    });
+    }
 }
 
 /// The scaled scores of a block, (rows, keys); those behind the diagonal are computed too and never read.
@@ -298,22 +308,17 @@ fn add_up_stacks(dk: &[f32], dv: &[f32], heads: Heads, d_joined: &mut [f32]) {
     let (width, size) = (heads.joined_width(), heads.size);
     let n = d_joined.len() / width;
     let stacks_per_head = heads.group() / Stack::size(heads);
-    for_row_chunks(d_joined, width, |first, rows| {
-        vectorised(|| {
-            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                let (to_k, to_v) = row[heads.q_width()..].split_at_mut(heads.kv_width());
-                for (to, from) in [(to_k, dk), (to_v, dv)] {
-                    for (kv_head, to) in to.chunks_exact_mut(size).enumerate() {
-                        let of_stack =
-                            |g: usize| &from[((kv_head * stacks_per_head + g) * n + first + i) * size..][..size];
-                        to.copy_from_slice(of_stack(0));
-                        for g in 1..stacks_per_head {
-                            to.iter_mut().zip(of_stack(g)).for_each(|(to, from)| *to += from);
-                        }
-                    }
+    for_row_chunks(d_joined, width, width, |first, rows| {
+        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+            let (to_k, to_v) = row[heads.q_width()..].split_at_mut(heads.kv_width());
+            for (to, from) in [(to_k, dk), (to_v, dv)] {
+                for (kv_head, to) in to.chunks_exact_mut(size).enumerate() {
+                    let of_stack = |g: usize| &from[((kv_head * stacks_per_head + g) * n + first + i) * size..][..size];
+                    to.copy_from_slice(of_stack(0));
+                    (1..stacks_per_head).for_each(|g| add(to, of_stack(g)));
                 }
             }
-        });
+        }
     });
 }
 
@@ -324,6 +329,43 @@ struct Kept<'a> {
     output: &'a [f32],
     log_sums: &'a [f32],
     n: usize,
+}
+
+impl<'a> Kept<'a> {
+    /// The log-sum and the output of one stacked row.
+    fn row(self, place: Place<'_>, block: Block, row: usize) -> (f32, &'a [f32]) {
+        let (head, token) = (row / block.len, block.first + row % block.len);
+        let column = place.query + head * place.size;
+        let start = token * (self.output.len() / self.n) + column;
+        (self.log_sums[column / place.size * self.n + token], &self.output[start..start + place.size])
+    }
+}
+
+vectorised! {
+    /// Scores to weights, and the gradients of weights to those of scores.
+    fn score_gradients(
+        weights: &mut [f32],
+        d_scores: &mut [f32],
+        d_out: &[f32],
+        at: (Place<'_>, Block),
+        kept: Kept<'_>,
+    ) {
+        let (place, block) = at;
+        let (keys, size) = (block.n_keys(), place.size);
+        for (row, (weights, d_scores)) in weights.chunks_exact_mut(keys).zip(d_scores.chunks_exact_mut(keys)).enumerate() {
+            let (log_sum, output) = kept.row(place, block, row);
+            let d_out = &d_out[row * size..][..size];
+            // Σ d_output ⊙ output: what the softmax takes off every score's gradient.
+            let dot = lane_sum(size, |j| d_out[j] * output[j]);
+            let visible = block.n_visible(row % block.len);
+            for (w, ds) in weights[..visible].iter_mut().zip(&mut d_scores[..visible]) {
+                *w = exp(*w - log_sum);
+                *ds = *w * (*ds - dot);
+            }
+            weights[visible..].fill(0.0);
+            d_scores[visible..].fill(0.0);
+        }
+    }
 }
 
 /// Where the gradients of one stack over one sequence go: of its queries into their columns, of the keys and values (T, S).
@@ -367,26 +409,7 @@ fn backward_block(
         let target = Target::over(&mut d_scores[column..], keys);
         multiply(target, stacked, place.rows(place.value, range).t(), 1.0);
     }
-    vectorised(|| {
-        for (row, (weights, d_scores)) in
-            weights.chunks_exact_mut(keys).zip(d_scores.chunks_exact_mut(keys)).enumerate()
-        {
-            let (head, i) = (row / block.len, row % block.len);
-            let token = block.first + i;
-            let log_sum = kept.log_sums[(place.query / size + head) * kept.n + token];
-            // Σ d_output ⊙ output: what the softmax takes off every score's gradient.
-            let output = &kept.output[token * q_width + place.query + head * size..][..size];
-            let d_out = &d_out[row * size..][..size];
-            let dot = lane_sum(size, |j| d_out[j] * output[j]);
-            let visible = block.n_visible(i);
-            for (w, ds) in weights[..visible].iter_mut().zip(&mut d_scores[..visible]) {
-                *w = exp(*w - log_sum);
-                *ds = *w * (*ds - dot);
-            }
-            weights[visible..].fill(0.0);
-            d_scores[visible..].fill(0.0);
-        }
-    });
+    score_gradients(weights, d_scores, d_out, (place, block), kept);
     let queries = Matrix::new(queries, rows, size, size);
     for (n_done, (range, column)) in block.parts().enumerate() {
         let ds = Matrix::new(&d_scores[column..], rows, range.1, keys);

@@ -127,11 +127,11 @@ pub(super) fn backward(
     })?
 }
 
-/// log Σ exp of one row of logits: short partial sums in lanes, added up in f64, keep the thousands of small terms that one
-/// long sum in f32 would lose beside the largest.
-fn log_sum_exp(row: &[f32]) -> f32 {
-    const N_AT_ONCE: usize = 64 * LANES;
-    vectorised(|| {
+vectorised! {
+    /// log Σ exp of one row of logits: short partial sums in lanes, added up in f64, keep the thousands of small terms that one
+    /// long sum in f32 would lose beside the largest.
+    fn log_sum_exp(row: &[f32]) -> f32 {
+        const N_AT_ONCE: usize = 64 * LANES;
         let max = max_of(row);
         let mut sum = 0f64;
         for block in row.chunks(N_AT_ONCE) {
@@ -146,13 +146,15 @@ fn log_sum_exp(row: &[f32]) -> f32 {
             sum += sums.iter().map(|s| f64::from(*s)).sum::<f64>();
         }
         (f64::from(max) + sum.ln()) as f32
-    })
+    }
 }
 
-/// Turns a row of logits into scale·(onehot(target) − softmax): the gradient of scale·log p(target).
-fn logp_gradient(row: &mut [f32], log_sum: f32, target: usize, scale: f32) {
-    vectorised(|| row.iter_mut().for_each(|x| *x = -scale * exp(*x - log_sum)));
-    row[target] += scale;
+vectorised! {
+    /// Turns a row of logits into scale·(onehot(target) − softmax): the gradient of scale·log p(target).
+    fn logp_gradient(row: &mut [f32], log_sum: f32, target: usize, scale: f32) {
+        row.iter_mut().for_each(|x| *x = -scale * exp(*x - log_sum));
+        row[target] += scale;
+    }
 }
 
 #[cfg(test)]

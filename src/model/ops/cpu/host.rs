@@ -1,9 +1,10 @@
 //! Reading and writing a tensor's numbers as a slice, loops over them on all threads, and the functions of one number.
 
+#![expect(clippy::inline_always, reason = "a loop is compiled for the processor only where all of it is inlined")]
+
 use std::{marker::PhantomData, ops::Deref, sync::Mutex};
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Storage, Tensor, WithDType, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Numbers per task of a loop: enough that starting the task costs nothing, few enough to stay in the first cache.
@@ -123,15 +124,76 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Runs a loop in the version compiled for this processor's widest vectors; it must be inlined to profit.
-#[inline(always)]
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(f)
+/// Vectors this processor has, as far as loops are compiled for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vectors {
+    /// AVX-512.
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// What the program as a whole is compiled for.
+    Baseline,
 }
 
-/// Runs `f(first row, rows of y)` over chunks of whole rows of `y`, `width` numbers each, on all threads.
-pub(super) fn for_row_chunks(y: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
-    let rows = (CHUNK / width.max(1)).max(1);
+impl Vectors {
+    /// Those of this processor.
+    #[inline]
+    pub(super) fn here() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Baseline
+    }
+}
+
+/// A function compiled once for each kind of processor and chosen at run time.
+///
+/// What it calls must be inlined (`#[inline(always)]`, small closures) to profit.
+macro_rules! vectorised {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $type),*) $(-> $ret)? {
+            use $crate::model::ops::cpu::host::Vectors;
+
+            #[inline(always)]
+            fn baseline($($arg: $type),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $type),*) $(-> $ret)? {
+                baseline($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx2,fma")]
+            fn avx512($($arg: $type),*) $(-> $ret)? {
+                baseline($($arg),*)
+            }
+
+            match Vectors::here() {
+                // SAFETY: the processor was asked.
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx2 => unsafe { avx2($($arg),*) },
+                _ => baseline($($arg),*),
+            }
+        }
+    };
+}
+pub(super) use vectorised;
+
+/// Runs `f(first row, rows of y)` over chunks of whole rows of `y`, `width` numbers each, on all threads; a row costs about as much as
+/// `cost` numbers.
+pub(super) fn for_row_chunks(y: &mut [f32], cost: usize, width: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    let rows = (CHUNK / cost.max(1)).max(1);
     y.par_chunks_mut((rows * width).max(1)).enumerate().for_each(|(i, y)| f(i * rows, y));
 }
 

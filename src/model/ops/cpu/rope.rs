@@ -1,5 +1,7 @@
 //! Rotary position embedding on the first and second half of each head.
 
+#![expect(clippy::inline_always, reason = "a loop is compiled for the processor only where all of it is inlined")]
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -18,18 +20,24 @@ pub(super) fn join(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &Rop
     let angles = Angles { cos: cos.as_slice(), sin: sin.as_slice(), half: heads.size / 2 };
     let (q_width, kv_width, width) = (heads.q_width(), heads.kv_width(), heads.joined_width());
     written((n, width), |joined| {
-        for_row_chunks(joined, width, |first, rows| {
-            vectorised(|| {
-                for (i, row) in rows.chunks_exact_mut(width).enumerate().map(|(i, row)| (first + i, row)) {
-                    let (q_row, rest) = row.split_at_mut(q_width);
-                    let (k_row, v_row) = rest.split_at_mut(kv_width);
-                    angles.turn(i, &q[i * q_width..][..q_width], q_row, 1.0);
-                    angles.turn(i, &k[i * kv_width..][..kv_width], k_row, 1.0);
-                    v_row.copy_from_slice(&v[i * kv_width..][..kv_width]);
-                }
-            });
+        for_row_chunks(joined, width, width, |first, rows| {
+            let (q, k, v) = (&q[first * q_width..], &k[first * kv_width..], &v[first * kv_width..]);
+            join_rows(rows, (q, k, v), heads, angles.from(first));
         });
     })
+}
+
+vectorised! {
+    fn join_rows(rows: &mut [f32], parts: (&[f32], &[f32], &[f32]), heads: Heads, angles: Angles<'_>) {
+        let ((q, k, v), q_width, kv_width) = (parts, heads.q_width(), heads.kv_width());
+        for (i, row) in rows.chunks_exact_mut(heads.joined_width()).enumerate() {
+            let (q_row, rest) = row.split_at_mut(q_width);
+            let (k_row, v_row) = rest.split_at_mut(kv_width);
+            angles.turn(i, &q[i * q_width..][..q_width], q_row, 1.0);
+            angles.turn(i, &k[i * kv_width..][..kv_width], k_row, 1.0);
+            v_row.copy_from_slice(&v[i * kv_width..][..kv_width]);
+        }
+    }
 }
 
 /// The gradients of q, k and v.
@@ -48,22 +56,25 @@ pub(super) fn split_back(gradient: &Tensor, heads: Heads, table: &RopeTable) -> 
                 .zip(dv.par_chunks_mut(ROWS * kv_width))
                 .enumerate()
                 .for_each(|(task, ((dq, dk), dv))| {
-                    vectorised(|| {
-                        let rows = dq.chunks_exact_mut(q_width);
-                        let rows = rows.zip(dk.chunks_exact_mut(kv_width)).zip(dv.chunks_exact_mut(kv_width));
-                        for (i, ((dq, dk), dv)) in rows.enumerate() {
-                            let i = task * ROWS + i;
-                            let row = &gradient[i * width..][..width];
-                            angles.turn(i, &row[..q_width], dq, -1.0);
-                            angles.turn(i, &row[q_width..q_width + kv_width], dk, -1.0);
-                            dv.copy_from_slice(&row[q_width + kv_width..]);
-                        }
-                    });
+                    let first = task * ROWS;
+                    split_rows(&gradient[first * width..], (dq, dk, dv), heads, angles.from(first));
                 });
         }));
     })?;
     let (dk, dv) = of_keys.expect("made inside")?;
     Ok((dq, dk, dv))
+}
+
+vectorised! {
+    fn split_rows(rows: &[f32], parts: (&mut [f32], &mut [f32], &mut [f32]), heads: Heads, angles: Angles<'_>) {
+        let ((dq, dk, dv), q_width, kv_width) = (parts, heads.q_width(), heads.kv_width());
+        let of_token = dq.chunks_exact_mut(q_width).zip(dk.chunks_exact_mut(kv_width)).zip(dv.chunks_exact_mut(kv_width));
+        for (i, (((dq, dk), dv), row)) in of_token.zip(rows.chunks_exact(heads.joined_width())).enumerate() {
+            angles.turn(i, &row[..q_width], dq, -1.0);
+            angles.turn(i, &row[q_width..q_width + kv_width], dk, -1.0);
+            dv.copy_from_slice(&row[q_width + kv_width..]);
+        }
+    }
 }
 
 /// Cosines and sines, (N, half).
@@ -75,6 +86,11 @@ struct Angles<'a> {
 }
 
 impl Angles<'_> {
+    /// Those of the rows from `first`.
+    fn from(self, first: usize) -> Self {
+        Self { cos: &self.cos[first * self.half..], sin: &self.sin[first * self.half..], half: self.half }
+    }
+
     /// Turns every head of row `i` by +angle or −angle.
     #[inline(always)]
     fn turn(self, i: usize, from: &[f32], to: &mut [f32], direction: f32) {

@@ -3,7 +3,12 @@
 //! A lane holds one float32 or two neighbouring bfloat16 along k, so that both precisions share everything but two
 //! instructions: `vfmadd231ps` and, at twice the rate, `vdpbf16ps` (both multiply and accumulate in float32).
 
-use std::{arch::x86_64::*, cell::RefCell};
+#[cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "the instructions' own names say where they come from")
+)]
+use std::arch::x86_64::*;
+use std::cell::RefCell;
 
 use rayon::prelude::*;
 

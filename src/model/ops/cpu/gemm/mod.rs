@@ -244,20 +244,21 @@ mod tests {
                     let b_views = [Matrix::new(&b, k, n, n), Matrix::new(&b_t, n, k, k).t()];
                     let half_views = [Matrix::new(&half, k, n, n), Matrix::new(&half_t, n, k, k).t()];
                     for (a, layout) in a_views.iter().flat_map(|a| (0..2).map(move |l| (*a, l))) {
-                        let mut outs = [vec![1f32; m * n], vec![1f32; m * n], vec![1f32; m * n]];
-                        let [own, other, stored] =
-                            outs.each_mut().map(|numbers| Target { numbers, row_stride: n, add: true });
-                        product(own, a, b_views[layout], how);
-                        if k > 0 {
-                            portable::product(other, a, b_views[layout], how);
+                        let (mut own, mut other, mut stored) =
+                            (vec![1f32; m * n], vec![1f32; m * n], vec![1f32; m * n]);
+                        product(Target::onto(&mut own, n), a, b_views[layout], how);
+                        if k == 0 {
+                            assert_eq!(own, other);
+                            continue;
                         }
+                        portable::product(&mut Target::onto(&mut other, n), a, b_views[layout].into(), how);
                         if dtype == Dtype::Bfloat16 {
-                            product(stored, a, half_views[layout], how);
-                            assert_eq!(outs[0], outs[2], "stored in bfloat16 or rounded on the way: {m}×{k}×{n}");
+                            product(Target::onto(&mut stored, n), a, half_views[layout], how);
+                            assert_eq!(own, stored, "stored in bfloat16 or rounded on the way: {m}×{k}×{n}");
                         }
                         for i in 0..m * n {
                             let exact = 1.0 + 2.0 * exact(i / n, i % n);
-                            for out in &outs[..if k > 0 { 2 } else { 1 }] {
+                            for out in [&own, &other] {
                                 let error = (f64::from(out[i]) - exact).abs();
                                 assert!(error < 2e-5, "{m}×{k}×{n} {dtype:?}: {} against {exact}", out[i]);
                             }
@@ -283,6 +284,37 @@ mod tests {
             if cfg!(target_arch = "x86_64") && avx512::serves(Dtype::Float32) {
                 assert_eq!(alone, whole[row * n..(row + 1) * n]);
             }
+        }
+    }
+
+    /// Several right factors of different widths and types, each with a start of its own.
+    #[test]
+    fn products_of_one_left_factor_are_those_of_each() {
+        let (m, k) = (31, 90);
+        let a = numbers(m * k, 1);
+        let widths = [45, 8, 32];
+        let factors: Vec<Vec<f32>> = widths.iter().map(|n| numbers(k * n, 7)).collect();
+        let half: Vec<bf16> = factors[1].iter().map(|x| bf16::from_f32(*x)).collect();
+        let residual = numbers(m * 32, 9);
+        let how = How { scale: 0.5, dtype: Dtype::Bfloat16, threads: Threads::One };
+        let right = |i: usize| match i {
+            1 => Right::from(Matrix::new(&half, k, 8, 8)),
+            i => Right::from(Matrix::new(&factors[i], k, widths[i], widths[i])),
+        };
+        let mut together: Vec<Vec<f32>> = widths.iter().map(|n| vec![2.0; m * n]).collect();
+        let mut apart = together.clone();
+        let start = |i: usize| [Start::Nothing, Start::Target, Start::Other(&residual)][i];
+        let mut outputs: Vec<Output<'_>> = Vec::new();
+        for (i, numbers) in together.iter_mut().enumerate() {
+            outputs.push(Output { target: Target { numbers, row_stride: widths[i], start: start(i) }, b: right(i) });
+        }
+        products(Matrix::new(&a, m, k, k), &mut outputs, how);
+        for (i, numbers) in apart.iter_mut().enumerate() {
+            let mut target = Target { numbers, row_stride: widths[i], start: start(i) };
+            portable::product(&mut target, Matrix::new(&a, m, k, k), right(i), how);
+        }
+        for (together, apart) in together.iter().flatten().zip(apart.iter().flatten()) {
+            assert!((together - apart).abs() < 1e-5, "{together} against {apart}");
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Packing: a stripe of a matrix into a panel whose lanes along k follow each other, rounded to the precision of the product.
 
+#[cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "the instructions' own names say where they come from")
+)]
 use std::arch::x86_64::*;
 
 use super::{Matrix, Right, avx512::mask16};
