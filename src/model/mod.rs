@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+pub mod device;
 mod error;
 mod generate;
 mod gguf;

@@ -105,6 +105,19 @@ impl Weights {
         Ok(Self { config, tensors })
     }
 
+    /// Moves all of them to a device.
+    pub fn to_device(mut self, device: &Device) -> Result<Self, ModelError> {
+        for tensor in self.tensors.values_mut() {
+            *tensor = tensor.to_device(device)?;
+        }
+        Ok(self)
+    }
+
+    /// Where they are.
+    pub(super) fn device(&self) -> &Device {
+        self.tensors.values().next().map_or(&Device::Cpu, Tensor::device)
+    }
+
     /// Takes one weight out, checking its shape.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let tensor =

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use candle_core::Device;
+
 use super::{
     codecs::{Codecs, Rows},
     journal::Journal,
@@ -32,6 +34,7 @@ pub(super) type Column = Vec<Vec<Score>>;
 /// The phase in which the run's pairs are scored under its references.
 pub(super) struct Scores<'a> {
     settings: &'a Hyperparameters,
+    device: &'a Device,
     codecs: Codecs,
     pairs: Vec<&'a Prepared>,
     kept: KeptScores,
@@ -63,13 +66,14 @@ impl<'a> Scores<'a> {
     pub(super) fn open(
         run: &RunDir,
         settings: &'a Hyperparameters,
+        device: &'a Device,
         codecs: Codecs,
         pairs: Vec<&'a Prepared>,
     ) -> anyhow::Result<Self> {
         let began = Instant::now();
         let kept = KeptScores::open(run)?;
         let total = Count { duration: began.elapsed(), ..Count::default() };
-        Ok(Self { settings, codecs, pairs, kept, total })
+        Ok(Self { settings, device, codecs, pairs, kept, total })
     }
 
     /// Scores the pairs under one reference where that is not known yet; loads it only if something is missing. `policy` is
@@ -84,7 +88,7 @@ impl<'a> Scores<'a> {
         let (codec, rows) = self.codecs.rows_of(reference, &self.pairs)?;
         let kept = self.kept.of(&reference.digest, ScorePrecision::of(self.settings, policy.is_some()));
         let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept, n_computed: 0 };
-        if !scoring.compute_missing(self.settings.dtype, policy, journal)? {
+        if !scoring.compute_missing((self.settings.dtype, self.device), policy, journal)? {
             return Ok(None);
         }
         let column = scoring.column()?;
@@ -119,7 +123,7 @@ impl Scoring<'_> {
     /// Returns whether all is known now: `false` if asked to stop.
     fn compute_missing(
         &mut self,
-        dtype: Dtype,
+        (dtype, device): (Dtype, &Device),
         policy: Option<(&Decoder, &Parameters)>,
         journal: &mut Journal,
     ) -> anyhow::Result<bool> {
@@ -133,7 +137,7 @@ impl Scoring<'_> {
         }
         let loaded = match policy {
             Some(_) => None,
-            None => Some(load(self.reference, dtype)?),
+            None => Some(load(self.reference, dtype, device)?),
         };
         let model = match (policy, &loaded) {
             (Some(policy), _) => policy,
@@ -204,8 +208,9 @@ impl Scoring<'_> {
     }
 }
 
-fn load(reference: &ResolvedReference, dtype: Dtype) -> anyhow::Result<(Decoder, Parameters)> {
-    let weights = Weights::load(&reference.location, dtype).map_err(|e| unusable(reference, &e))?;
+fn load(reference: &ResolvedReference, dtype: Dtype, device: &Device) -> anyhow::Result<(Decoder, Parameters)> {
+    let weights = Weights::load(&reference.location, dtype).and_then(|weights| weights.to_device(device));
+    let weights = weights.map_err(|e| unusable(reference, &e))?;
     Ok(Decoder::new(weights, &Tuning::Frozen, dtype).map_err(|e| unusable(reference, &e))?)
 }
 

@@ -7,7 +7,7 @@
 
 mod cpu;
 #[cfg(any(feature = "cuda", test))]
-pub mod cuda;
+pub(in crate::model) mod cuda;
 mod heads;
 mod rope;
 mod sum;

@@ -7,50 +7,28 @@ use candle_core::{
     cuda_backend::{
         WrapErr,
         cudarc::driver::{
-            CudaContext,
             result::{self, mem_pool},
             sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
         },
     },
 };
 
-/// A GPU as it presents itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gpu {
-    /// Its number.
-    pub ordinal: usize,
-    /// What its maker calls it.
-    pub name: String,
-    /// Compute capability, major and minor.
-    pub capability: (i32, i32),
-    /// All of its memory.
-    pub memory_bytes: usize,
-}
-
-/// All GPUs of this machine.
-pub fn gpus() -> Result<Vec<Gpu>> {
+/// What the GPUs of this machine are called. Takes none of their memory.
+pub(in crate::model) fn gpu_names() -> Result<Vec<String>> {
     guarded(|| {
-        let n = CudaContext::device_count().w()? as usize;
-        let one = |ordinal| {
-            let context = CudaContext::new(ordinal).w()?;
-            Ok(Gpu {
-                ordinal,
-                name: context.name().w()?,
-                capability: context.compute_capability().w()?,
-                memory_bytes: context.total_mem().w()?,
-            })
-        };
-        (0..n).map(one).collect()
+        result::init().w()?;
+        let name = |ordinal| result::device::get(ordinal).and_then(result::device::get_name).w();
+        (0..result::device::get_count().w()?).map(name).collect()
     })
 }
 
 /// Free and all bytes of a GPU's memory.
-pub fn memory(device: &Device) -> Result<(usize, usize)> {
+pub(in crate::model) fn memory(device: &Device) -> Result<(usize, usize)> {
     device.as_cuda_device()?.cuda_stream().context().mem_get_info().w()
 }
 
 /// Opens a GPU for computing.
-pub fn open(ordinal: usize) -> Result<Device> {
+pub(in crate::model) fn open(ordinal: usize) -> Result<Device> {
     guarded(|| {
         let device = Device::new_cuda_with_stream(ordinal)?;
         let cuda = device.as_cuda_device()?;
