@@ -128,21 +128,24 @@ fn attention(c: &mut Criterion) {
         };
         b.iter(|| attention().unwrap());
     });
-    let compute = compute(Dtype::Float32);
-    group.bench_function("mrpo", |b| {
+    for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+    let compute = compute(dtype);
+    group.bench_function(format!("mrpo {dtype:?}").to_lowercase(), |b| {
         let attention = || {
-            let kept = compute.attention(&joined, &one.sequences, HEADS)?;
-            compute.attention_backward(&d_output, &joined, &kept, &one.sequences, HEADS)
+            let kept = compute.attention(&joined, &one.sequences, HEADS, dtype)?;
+            compute.attention_backward(&d_output, &joined, &kept, &one.sequences, (HEADS, dtype))
         };
         b.iter(|| attention().unwrap());
     });
+    }
+    let (dtype, compute) = (Dtype::Bfloat16, compute(Dtype::Bfloat16));
     let pairs = batch();
     let joined = random((pairs.tokens.len(), HEADS.joined_width()));
     let d_output = random((pairs.tokens.len(), HEADS.q_width()));
-    group.bench_function("mrpo, as four pairs with shared prompts", |b| {
+    group.bench_function("mrpo bfloat16, as four pairs with shared prompts", |b| {
         let attention = || {
-            let kept = compute.attention(&joined, &pairs.sequences, HEADS)?;
-            compute.attention_backward(&d_output, &joined, &kept, &pairs.sequences, HEADS)
+            let kept = compute.attention(&joined, &pairs.sequences, HEADS, dtype)?;
+            compute.attention_backward(&d_output, &joined, &kept, &pairs.sequences, (HEADS, dtype))
         };
         b.iter(|| attention().unwrap());
     });

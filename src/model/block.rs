@@ -95,7 +95,7 @@ impl Block {
         let Pass { compute, config, batch, .. } = *pass;
         let (normed, inverse_1) = self.norm(0, x, pass)?;
         let joined = self.joined(&normed, pass)?;
-        let attended = compute.attention(&joined, &batch.sequences, config.heads)?;
+        let attended = compute.attention(&joined, &batch.sequences, config.heads, compute.dtype())?;
         let middle = self.o.forward_into(compute.sum_from(x)?, &attended.output, pass)?;
         let (normed, inverse_2) = self.norm(1, &middle, pass)?;
         let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, pass)?;
@@ -109,7 +109,7 @@ impl Block {
         let Pass { compute, config, .. } = *pass;
         let (normed, _) = self.norm(0, x, pass)?;
         *joined = Tensor::cat(&[&*joined, &self.joined(&normed, pass)?], 0)?;
-        let attended = compute.attention_last(joined, config.heads)?;
+        let attended = compute.attention_last(joined, config.heads, compute.dtype())?;
         let middle = self.o.forward_into(compute.sum_from(x)?, &attended, pass)?;
         let (normed, _) = self.norm(1, &middle, pass)?;
         let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, pass)?;
@@ -141,7 +141,8 @@ impl Block {
         let d_output = compute.sum(n, config.heads.q_width())?;
         let d_output = self.o.backward_into(d_output, &d_middle, Some(&attended.output), pass, gradients)?;
         let d_output = d_output.into_tensor()?;
-        let d_joined = compute.attention_backward(&d_output, &joined, &attended, &batch.sequences, config.heads)?;
+        let shape = (config.heads, compute.dtype());
+        let d_joined = compute.attention_backward(&d_output, &joined, &attended, &batch.sequences, shape)?;
         let (dq, dk, dv) = compute.split_rotated_back(&d_joined, config.heads, rope)?;
         let normed = self.norm_again(0, (x, &inverse_1), &[&self.q, &self.k, &self.v], pass)?;
         let d_normed = self.q.backward_into(compute.sum(n, d)?, &dq, normed.as_ref(), pass, gradients)?;

@@ -118,10 +118,10 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
 
     /// Causal attention over packed sequences whose segments may share a prefix. `joined` (N, (H+2K)·S) as made by
     /// `join_rotated`; scores are scaled by 1/√S.
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention>;
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention>;
 
     /// Attention of the last token of one sequence to all of it, for sampling. `joined` (T, (H+2K)·S); returns (1, H·S).
-    fn attention_last(&self, joined: &Tensor, heads: Heads) -> Result<Tensor>;
+    fn attention_last(&self, joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor>;
 
     /// Backward of [`Kernels::attention`]. `d_output` (N, H·S); returns the gradient of `joined` (N, (H+2K)·S).
     fn attention_backward(
@@ -130,7 +130,7 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        heads: Heads,
+        shape: (Heads, Dtype),
     ) -> Result<Tensor>;
 
     /// SiLU(gate) ⊙ up (arXiv 2002.05202), all (N, I).

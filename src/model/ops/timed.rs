@@ -129,12 +129,12 @@ impl Kernels for Timed {
         self.time("split_rotated_back", 0.0, |kernels| kernels.split_rotated_back(gradient, heads, table))
     }
 
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention> {
-        self.time("attention", 0.0, |kernels| kernels.attention(joined, sequences, heads))
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention> {
+        self.time("attention", 0.0, |kernels| kernels.attention(joined, sequences, heads, dtype))
     }
 
-    fn attention_last(&self, joined: &Tensor, heads: Heads) -> Result<Tensor> {
-        self.time("attention_last", 0.0, |kernels| kernels.attention_last(joined, heads))
+    fn attention_last(&self, joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor> {
+        self.time("attention_last", 0.0, |kernels| kernels.attention_last(joined, heads, dtype))
     }
 
     fn attention_backward(
@@ -143,9 +143,9 @@ impl Kernels for Timed {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        heads: Heads,
+        shape: (Heads, Dtype),
     ) -> Result<Tensor> {
-        self.time("attention_backward", 0.0, |k| k.attention_backward(d_output, joined, kept, sequences, heads))
+        self.time("attention_backward", 0.0, |k| k.attention_backward(d_output, joined, kept, sequences, shape))
     }
 
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {

@@ -1,14 +1,15 @@
 //! Causal attention over packed sequences whose segments may share a prefix, without ever keeping a T × T matrix.
 //!
-//! Queries are taken in blocks; a block's scores live in a scratch buffer only. The backward computes them again from the
-//! kept log-sum-exp of each row (the idea of FlashAttention-2, arXiv 2307.08691, on matrix products of ordinary size). Query heads
-//! that share keys and values are stacked, so that these are read once for all of them.
+//! Queries are taken in blocks and keys in tiles; a tile's scores live in a scratch buffer of the second-level cache, and a row's softmax
+//! goes along with its largest score so far. The backward computes the scores again from the kept log-sum-exp of each row
+//! (FlashAttention-2, arXiv 2307.08691). Query heads that share keys and values are stacked, so that these are read once for all
+//! of them. Where a tile begins depends on the segment alone, and so do the results.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    gemm::{How, Matrix, Start, Target, Threads, product},
+    gemm::{How, Matrix, Target, Threads, product},
     host::{
         Parts, exp, exp_in_place, for_row_chunks, host, lane_sum, max_of, vectorised, write, written, written_pair,
     },
@@ -26,6 +27,8 @@ use crate::{
 const STACKED_ROWS: usize = 126;
 /// Most queries in a block: the scores behind the diagonal are computed for nothing.
 const MAX_BLOCK: usize = 70;
+/// Keys in a tile.
+const TILE: usize = 256;
 
 /// Query heads that are computed together: those of one key and value head. Of a model with one such head, each by itself, so that
 /// there is work for several threads. Depends on the model alone, and so do the results.
@@ -62,12 +65,14 @@ struct Place<'a> {
     query: usize,
     key: usize,
     value: usize,
+    dtype: Dtype,
 }
 
 impl<'a> Place<'a> {
-    fn new(joined: &'a [f32], heads: Heads, stack: Stack) -> Self {
+    fn new(joined: &'a [f32], heads: Heads, stack: Stack, dtype: Dtype) -> Self {
         Self {
             joined,
+            dtype,
             width: heads.joined_width(),
             size: heads.size,
             n_heads: stack.n,
@@ -125,29 +130,43 @@ impl Block {
         })
     }
 
-    fn n_keys(self) -> usize {
-        self.prefix.1 + self.own.1
-    }
-
     /// Keys that query `i` of the block sees: all before it, and itself.
     fn n_visible(self, i: usize) -> usize {
         self.prefix.1 + (self.first - self.own.0) + i + 1
     }
 
-    /// The ranges of keys that are not empty, (first, number), and the column of the scores where each starts.
-    fn parts(self) -> impl Iterator<Item = ((usize, usize), usize)> {
-        [(self.prefix, 0), (self.own, self.prefix.1)].into_iter().filter(|((_, len), _)| *len > 0)
+    /// The keys the block sees, in tiles.
+    fn tiles(self) -> impl Iterator<Item = Tile> {
+        let parts = [(self.prefix, 0), (self.own, self.prefix.1)];
+        parts.into_iter().flat_map(|((first, len), before)| {
+            (0..len).step_by(TILE).map(move |at| Tile { first: first + at, len: TILE.min(len - at), before: before + at })
+        })
+    }
+}
+
+/// Some neighbouring keys.
+#[derive(Clone, Copy)]
+struct Tile {
+    first: usize,
+    len: usize,
+    /// Keys of the block that come before.
+    before: usize,
+}
+
+impl Tile {
+    /// How many of its keys query `i` of the block sees.
+    fn n_visible(self, block: Block, i: usize) -> usize {
+        block.n_visible(i).saturating_sub(self.before).min(self.len)
+    }
+
+    fn keys(self) -> (usize, usize) {
+        (self.first, self.len)
     }
 }
 
 /// A product on this thread.
-fn multiply<'a>(target: Target<'a>, a: Matrix<'_>, b: Matrix<'a>, scale: f32) {
-    product(target, a, b, How { scale, dtype: Dtype::Float32, threads: Threads::One });
-}
-
-/// The first of several products writes, the others add.
-fn first_over(numbers: &mut [f32], row_stride: usize, is_first: bool) -> Target<'_> {
-    Target { numbers, row_stride, start: if is_first { Start::Nothing } else { Start::Target } }
+fn multiply<'a>(target: Target<'a>, a: Matrix<'_>, b: Matrix<'a>, scale: f32, dtype: Dtype) {
+    product(target, a, b, How { scale, dtype, threads: Threads::One });
 }
 
 /// One stack of heads over one sequence.
@@ -160,25 +179,25 @@ fn tasks(sequences: &[Sequence], heads: Heads) -> Vec<(&Sequence, Stack)> {
 struct Scratch {
     /// (rows, S).
     queries: Vec<f32>,
-    /// (rows, keys).
+    /// (rows, tile).
     scores: Vec<f32>,
     /// (rows, S).
     out: Vec<f32>,
-    /// Per row log Σ exp.
-    log_sums: Vec<f32>,
-    /// Per row 1 / Σ exp(score − largest).
-    inverses: Vec<f32>,
+    /// Per row the largest score so far.
+    largest: Vec<f32>,
+    /// Per row Σ exp(score − largest).
+    sums: Vec<f32>,
 }
 
 /// Output and log-sums.
-pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention> {
+pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention> {
     let n = joined.dim(0)?;
     let numbers = host::<f32>(joined)?;
     let numbers = numbers.as_slice();
     let (output, log_sums) = written_pair((n, heads.q_width()), (heads.query, n), |output, log_sums| {
         let (output, log_sums) = (Parts::new(output), Parts::new(log_sums));
         tasks(sequences, heads).par_iter().with_max_len(1).for_each(|(sequence, stack)| {
-            let place = Place::new(numbers, heads, *stack);
+            let place = Place::new(numbers, heads, *stack, dtype);
             let mut scratch = Scratch::default();
             for block in Block::all(sequence, stack.block()) {
                 forward_block(place, block, &mut scratch);
@@ -189,7 +208,7 @@ pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads) -> 
                     let (output, log_sum) =
                         unsafe { (output.part(start, heads.size), log_sums.part((stack.first + head) * n + token, 1)) };
                     output.copy_from_slice(&scratch.out[row * heads.size..][..heads.size]);
-                    log_sum[0] = scratch.log_sums[row];
+                    log_sum[0] = scratch.largest[row] + scratch.sums[row].ln();
                 }
             }
         });
@@ -198,67 +217,75 @@ pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads) -> 
 }
 
 /// The last token of one sequence, (1, H·S).
-pub(super) fn last(joined: &Tensor, heads: Heads) -> Result<Tensor> {
+pub(super) fn last(joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor> {
     let n = joined.dim(0)?;
     let numbers = host::<f32>(joined)?;
     written((1, heads.q_width()), |output| {
         let mut scratch = Scratch::default();
         let block = Block { first: n - 1, len: 1, prefix: (0, 0), own: (0, n) };
         for stack in Stack::all(heads) {
-            forward_block(Place::new(numbers.as_slice(), heads, stack), block, &mut scratch);
+            forward_block(Place::new(numbers.as_slice(), heads, stack, dtype), block, &mut scratch);
             output[stack.first * heads.size..][..stack.n * heads.size].copy_from_slice(&scratch.out);
         }
     })
 }
 
-/// A block's output and log-sums, left in `scratch`.
+/// A block's output, left in `scratch`, with the largest score and the sum of each row.
 fn forward_block(place: Place<'_>, block: Block, scratch: &mut Scratch) {
-    let (rows, keys, size) = (place.n_heads * block.len, block.n_keys(), place.size);
-    score_block(place, block, scratch);
-    let Scratch { scores, out, log_sums, inverses, .. } = scratch;
-    log_sums.resize(rows, 0.0);
-    inverses.resize(rows, 0.0);
-    out.resize(rows * size, 0.0);
-    softmax_rows(scores, block, log_sums, inverses);
-    for (i, (range, column)) in block.parts().enumerate() {
-        let weights = Matrix::new(&scores[column..], rows, range.1, keys);
-        multiply(first_over(out, size, i == 0), weights, place.rows(place.value, range), 1.0);
-    }
-    scale_rows(out, inverses);
-}
-
-vectorised! {
-    /// exp(score − the row's largest) of the visible scores, 0 behind them. A row's sum divides its output later, which is shorter.
-    fn softmax_rows(scores: &mut [f32], block: Block, log_sums: &mut [f32], inverses: &mut [f32]) {
-        for (row, scores) in scores.chunks_exact_mut(block.n_keys()).enumerate() {
-            let (visible, hidden) = scores.split_at_mut(block.n_visible(row % block.len));
-            let max = max_of(visible);
-            let sum = exp_in_place(visible, max);
-            hidden.fill(0.0);
-            log_sums[row] = max + sum.ln();
-            inverses[row] = 1.0 / sum;
-        }
-    }
-}
-
-vectorised! {
-    fn scale_rows(rows: &mut [f32], factors: &[f32]) {
-        let width = rows.len() / factors.len();
-        for (row, factor) in rows.chunks_exact_mut(width).zip(factors) {
-            row.iter_mut().for_each(|x| *x *= factor);
-        }
-    }
-}
-
-/// The scaled scores of a block, (rows, keys); those behind the diagonal are computed too and never read.
-fn score_block(place: Place<'_>, block: Block, Scratch { queries, scores, .. }: &mut Scratch) {
-    let (rows, keys) = (place.n_heads * block.len, block.n_keys());
+    let (rows, size) = (place.n_heads * block.len, place.size);
+    let Scratch { queries, scores, out, largest, sums } = scratch;
     stack_rows(place.joined, place.width, place.query, block, place, queries);
-    scores.resize(rows * keys, 0.0);
-    let stacked = Matrix::new(queries, rows, place.size, place.size);
-    for (range, column) in block.parts() {
-        let target = Target::over(&mut scores[column..], keys);
-        multiply(target, stacked, place.rows(place.key, range).t(), place.scale());
+    for (numbers, value) in [(&mut *largest, f32::NEG_INFINITY), (&mut *sums, 0.0)] {
+        numbers.clear();
+        numbers.resize(rows, value);
+    }
+    out.clear();
+    out.resize(rows * size, 0.0);
+    for tile in block.tiles() {
+        score_tile(place, (rows, queries), tile, scores);
+        softmax_tile(scores, out, (block, tile), (largest, sums));
+        let weights = Matrix::new(scores, rows, tile.len, tile.len);
+        multiply(Target::onto(out, size), weights, place.rows(place.value, tile.keys()), 1.0, place.dtype);
+    }
+    divide_rows(out, sums);
+}
+
+/// The scaled scores of a tile, (rows, tile); those behind the diagonal are computed too and never read.
+fn score_tile(place: Place<'_>, (rows, queries): (usize, &[f32]), tile: Tile, scores: &mut Vec<f32>) {
+    scores.resize(rows * tile.len, 0.0);
+    let queries = Matrix::new(queries, rows, place.size, place.size);
+    let keys = place.rows(place.key, tile.keys()).t();
+    multiply(Target::over(scores, tile.len), queries, keys, place.scale(), place.dtype);
+}
+
+vectorised! {
+    /// Scores to exp(score − the row's largest so far), 0 behind the diagonal; what was added up under a smaller largest shrinks.
+    fn softmax_tile(scores: &mut [f32], out: &mut [f32], at: (Block, Tile), rows: (&mut [f32], &mut [f32])) {
+        let ((block, tile), (largest, sums)) = (at, rows);
+        let size = out.len() / sums.len();
+        let of_row = scores.chunks_exact_mut(tile.len).zip(out.chunks_exact_mut(size)).zip(largest).zip(sums);
+        for (row, (((scores, out), largest), sum)) in of_row.enumerate() {
+            let (visible, hidden) = scores.split_at_mut(tile.n_visible(block, row % block.len));
+            hidden.fill(0.0);
+            let tile_largest = max_of(visible);
+            if tile_largest > *largest {
+                let shrink = exp(*largest - tile_largest);
+                out.iter_mut().for_each(|x| *x *= shrink);
+                *sum *= shrink;
+                *largest = tile_largest;
+            }
+            *sum += exp_in_place(visible, *largest);
+        }
+    }
+}
+
+vectorised! {
+    fn divide_rows(rows: &mut [f32], divisors: &[f32]) {
+        let width = rows.len() / divisors.len();
+        for (row, divisor) in rows.chunks_exact_mut(width).zip(divisors) {
+            let inverse = 1.0 / divisor;
+            row.iter_mut().for_each(|x| *x *= inverse);
+        }
     }
 }
 
@@ -268,7 +295,7 @@ pub(super) fn backward(
     joined: &Tensor,
     kept: &Attention,
     sequences: &[Sequence],
-    heads: Heads,
+    (heads, dtype): (Heads, Dtype),
 ) -> Result<Tensor> {
     let n = joined.dim(0)?;
     let (d_output, joined, output) = (host::<f32>(d_output)?, host::<f32>(joined)?, host::<f32>(&kept.output)?);
@@ -288,7 +315,7 @@ pub(super) fn backward(
                 let (dk, dv) = unsafe { (dk.part(start, len), dv.part(start, len)) };
                 dk.fill(0.0);
                 dv.fill(0.0);
-                let place = Place::new(joined.as_slice(), heads, *stack);
+                let place = Place::new(joined.as_slice(), heads, *stack, dtype);
                 let mut gradient = StackGradient { d_joined, dk, dv, start: sequence.start() };
                 let mut scratch = BackwardScratch::default();
                 for block in Block::all(sequence, stack.block()) {
@@ -342,22 +369,13 @@ impl<'a> Kept<'a> {
 }
 
 vectorised! {
-    /// Scores to weights, and the gradients of weights to those of scores.
-    fn score_gradients(
-        weights: &mut [f32],
-        d_scores: &mut [f32],
-        d_out: &[f32],
-        at: (Place<'_>, Block),
-        kept: Kept<'_>,
-    ) {
-        let (place, block) = at;
-        let (keys, size) = (block.n_keys(), place.size);
-        for (row, (weights, d_scores)) in weights.chunks_exact_mut(keys).zip(d_scores.chunks_exact_mut(keys)).enumerate() {
-            let (log_sum, output) = kept.row(place, block, row);
-            let d_out = &d_out[row * size..][..size];
-            // Σ d_output ⊙ output: what the softmax takes off every score's gradient.
-            let dot = lane_sum(size, |j| d_out[j] * output[j]);
-            let visible = block.n_visible(row % block.len);
+    /// Scores to weights, and the gradients of weights to those of scores. `dots` has per row Σ d_output ⊙ output: what the softmax
+    /// takes off every score's gradient.
+    fn score_gradients(weights: &mut [f32], d_scores: &mut [f32], at: (Block, Tile), rows: (&[f32], &[f32])) {
+        let ((block, tile), (log_sums, dots)) = (at, rows);
+        let of_row = weights.chunks_exact_mut(tile.len).zip(d_scores.chunks_exact_mut(tile.len)).zip(log_sums).zip(dots);
+        for (row, (((weights, d_scores), log_sum), dot)) in of_row.enumerate() {
+            let visible = tile.n_visible(block, row % block.len);
             for (w, ds) in weights[..visible].iter_mut().zip(&mut d_scores[..visible]) {
                 *w = exp(*w - log_sum);
                 *ds = *w * (*ds - dot);
@@ -365,6 +383,12 @@ vectorised! {
             weights[visible..].fill(0.0);
             d_scores[visible..].fill(0.0);
         }
+    }
+}
+
+vectorised! {
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        lane_sum(a.len(), |i| a[i] * b[i])
     }
 }
 
@@ -380,14 +404,20 @@ struct StackGradient<'a> {
 /// Buffers of one task of the backward, stacked as those of the forward.
 #[derive(Default)]
 struct BackwardScratch {
-    /// Queries, and weights in place of scores.
-    forward: Scratch,
+    /// (rows, S).
+    queries: Vec<f32>,
     /// (rows, S).
     d_out: Vec<f32>,
-    /// (rows, keys).
+    /// Scores, then weights, (rows, tile).
+    weights: Vec<f32>,
+    /// (rows, tile).
     d_scores: Vec<f32>,
     /// (rows, S).
     dq: Vec<f32>,
+    /// Per row log Σ exp.
+    log_sums: Vec<f32>,
+    /// Per row Σ d_output ⊙ output.
+    dots: Vec<f32>,
 }
 
 fn backward_block(
@@ -397,27 +427,33 @@ fn backward_block(
     scratch: &mut BackwardScratch,
     gradient: &mut StackGradient<'_>,
 ) {
-    let (rows, keys, size) = (place.n_heads * block.len, block.n_keys(), place.size);
-    score_block(place, block, &mut scratch.forward);
-    let BackwardScratch { forward: Scratch { queries, scores: weights, .. }, d_out, d_scores, dq } = scratch;
-    let q_width = kept.output.len() / kept.n;
-    stack_rows(kept.d_output, q_width, place.query, block, place, d_out);
-    d_scores.resize(rows * keys, 0.0);
-    dq.resize(rows * size, 0.0);
-    let stacked = Matrix::new(d_out, rows, size, size);
-    for (range, column) in block.parts() {
-        let target = Target::over(&mut d_scores[column..], keys);
-        multiply(target, stacked, place.rows(place.value, range).t(), 1.0);
+    let (rows, size, dtype) = (place.n_heads * block.len, place.size, place.dtype);
+    let BackwardScratch { queries, d_out, weights, d_scores, dq, log_sums, dots } = scratch;
+    stack_rows(place.joined, place.width, place.query, block, place, queries);
+    stack_rows(kept.d_output, kept.output.len() / kept.n, place.query, block, place, d_out);
+    log_sums.clear();
+    dots.clear();
+    for row in 0..rows {
+        let (log_sum, output) = kept.row(place, block, row);
+        log_sums.push(log_sum);
+        dots.push(dot(&d_out[row * size..][..size], output));
     }
-    score_gradients(weights, d_scores, d_out, (place, block), kept);
-    let queries = Matrix::new(queries, rows, size, size);
-    for (n_done, (range, column)) in block.parts().enumerate() {
-        let ds = Matrix::new(&d_scores[column..], rows, range.1, keys);
-        let w = Matrix::new(&weights[column..], rows, range.1, keys);
-        let seen = (range.0 - gradient.start) * size..(range.0 - gradient.start + range.1) * size;
-        multiply(first_over(dq, size, n_done == 0), ds, place.rows(place.key, range), place.scale());
-        multiply(Target::onto(&mut gradient.dk[seen.clone()], size), ds.t(), queries, place.scale());
-        multiply(Target::onto(&mut gradient.dv[seen], size), w.t(), stacked, 1.0);
+    dq.clear();
+    dq.resize(rows * size, 0.0);
+    let stacked = Matrix::new(queries, rows, size, size);
+    let d_stacked = Matrix::new(d_out, rows, size, size);
+    for tile in block.tiles() {
+        score_tile(place, (rows, queries), tile, weights);
+        d_scores.resize(rows * tile.len, 0.0);
+        let values = place.rows(place.value, tile.keys());
+        multiply(Target::over(d_scores, tile.len), d_stacked, values.t(), 1.0, dtype);
+        score_gradients(weights, d_scores, (block, tile), (log_sums, dots));
+        let ds = Matrix::new(d_scores, rows, tile.len, tile.len);
+        let w = Matrix::new(weights, rows, tile.len, tile.len);
+        let seen = (tile.first - gradient.start) * size..(tile.first - gradient.start + tile.len) * size;
+        multiply(Target::onto(dq, size), ds, place.rows(place.key, tile.keys()), place.scale(), dtype);
+        multiply(Target::onto(&mut gradient.dk[seen.clone()], size), ds.t(), stacked, place.scale(), dtype);
+        multiply(Target::onto(&mut gradient.dv[seen], size), w.t(), d_stacked, 1.0, dtype);
     }
     for (row, dq) in dq.chunks_exact(size).enumerate() {
         let (head, token) = (row / block.len, block.first + row % block.len);

@@ -64,12 +64,12 @@ impl Kernels for Cpu {
         rope::split_back(gradient, heads, table)
     }
 
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention> {
-        attention::forward(joined, sequences, heads)
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention> {
+        attention::forward(joined, sequences, heads, dtype)
     }
 
-    fn attention_last(&self, joined: &Tensor, heads: Heads) -> Result<Tensor> {
-        attention::last(joined, heads)
+    fn attention_last(&self, joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor> {
+        attention::last(joined, heads, dtype)
     }
 
     fn attention_backward(
@@ -78,9 +78,9 @@ impl Kernels for Cpu {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        heads: Heads,
+        shape: (Heads, Dtype),
     ) -> Result<Tensor> {
-        attention::backward(d_output, joined, kept, sequences, heads)
+        attention::backward(d_output, joined, kept, sequences, shape)
     }
 
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
