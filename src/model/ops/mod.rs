@@ -6,6 +6,8 @@
 //! depend neither on how rows are spread over threads nor on what else is in a batch.
 
 mod cpu;
+#[cfg(any(feature = "cuda", test))]
+pub mod cuda;
 mod heads;
 mod rope;
 mod sum;
@@ -180,6 +182,8 @@ pub fn kernels(device: &Device) -> Result<&'static dyn Kernels> {
             Some(timed) => timed,
             None => &cpu::Cpu,
         }),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => Ok(&cuda::Cuda),
         other => bail!("there are no kernels for {other:?}"),
     }
 }

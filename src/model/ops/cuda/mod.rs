@@ -1,0 +1,26 @@
+//! The kernels of NVIDIA GPUs: our own in CUDA C++ (`kernels/`), products by cuBLAS.
+//!
+//! Activations are bfloat16 or float32, as the products' factors are; statistics, sums of products over tokens, trained parameters
+//! and their gradients float32. No kernel adds with atomics: the same seed gives the same bits on the same kind of GPU.
+
+mod plan;
+
+#[cfg(feature = "cuda")]
+mod attention;
+#[cfg(feature = "cuda")]
+mod device;
+#[cfg(feature = "cuda")]
+mod head;
+#[cfg(feature = "cuda")]
+mod kernels;
+#[cfg(feature = "cuda")]
+mod launch;
+#[cfg(feature = "cuda")]
+mod pointwise;
+#[cfg(feature = "cuda")]
+mod product;
+
+#[cfg(feature = "cuda")]
+pub use device::{Gpu, gpus, memory, open};
+#[cfg(feature = "cuda")]
+pub(super) use kernels::Cuda;

@@ -1,0 +1,133 @@
+//! How attention over packed segments is cut into tiles: which block of a kernel computes what.
+
+use crate::model::layout::{Segment, Sequence};
+
+/// Numbers of the kernels' `Span`: first query, number of queries, prefix first and end, start of the segment.
+const SPAN_NUMBERS: usize = 5;
+
+/// What the kernels of attention are handed, as their structures lie in memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// `Span`s: a tile of queries each, those with the most keys first.
+    pub(super) spans: Vec<u32>,
+    /// `KeyTile`s: first key, number of keys, first and end of the spans below that see some of them; the most seen first.
+    pub(super) key_tiles: Vec<u32>,
+    /// `Span`s again, in the order of the key tiles.
+    pub(super) seeing: Vec<u32>,
+}
+
+impl Plan {
+    /// Cuts all segments into tiles of at most `tile` tokens.
+    pub(super) fn new(sequences: &[Sequence], tile: usize) -> Self {
+        let (mut all_spans, mut key_tiles) = (Vec::new(), Vec::new());
+        for sequence in sequences {
+            let spans: Vec<Span<'_>> = tiles(sequence, tile).collect();
+            for keys in tiles(sequence, tile) {
+                let seeing: Vec<Span<'_>> = spans.iter().copied().filter(|span| span.sees_some_of(keys)).collect();
+                key_tiles.push((keys, seeing));
+            }
+            all_spans.extend(spans);
+        }
+        // What takes longest begins first; blocks begin in order.
+        all_spans.sort_by_key(|span| std::cmp::Reverse(span.n_keys()));
+        key_tiles.sort_by_key(|(_, seeing)| std::cmp::Reverse(seeing.len()));
+        let mut plan = Self { spans: all_spans.iter().flat_map(|span| span.numbers()).collect(), ..Self::default() };
+        for (keys, seeing) in key_tiles {
+            let first = plan.seeing.len() / SPAN_NUMBERS;
+            let end = first + seeing.len();
+            plan.key_tiles.extend([keys.first, keys.n, first, end].map(|x| x as u32));
+            plan.seeing.extend(seeing.iter().flat_map(|span| span.numbers()));
+        }
+        plan
+    }
+
+    /// Number of spans.
+    pub(super) fn n_spans(&self) -> usize {
+        self.spans.len() / SPAN_NUMBERS
+    }
+
+    /// Number of key tiles.
+    pub(super) fn n_key_tiles(&self) -> usize {
+        self.key_tiles.len() / 4
+    }
+}
+
+/// A tile of tokens of one segment.
+#[derive(Debug, Clone, Copy)]
+struct Span<'a> {
+    segment: &'a Segment,
+    first: usize,
+    n: usize,
+}
+
+fn tiles(sequence: &Sequence, tile: usize) -> impl Iterator<Item = Span<'_>> {
+    sequence.segments.iter().flat_map(move |segment| {
+        let end = segment.start + segment.len;
+        (segment.start..end).step_by(tile).map(move |first| Span { segment, first, n: tile.min(end - first) })
+    })
+}
+
+impl Span<'_> {
+    fn numbers(self) -> [u32; SPAN_NUMBERS] {
+        let prefix = &self.segment.prefix;
+        [self.first, self.n, prefix.start, prefix.end, self.segment.start].map(|x| x as u32)
+    }
+
+    fn n_keys(self) -> usize {
+        self.segment.prefix.len() + self.first + self.n - self.segment.start
+    }
+
+    /// Whether one of these queries sees one of those keys.
+    fn sees_some_of(self, keys: Span<'_>) -> bool {
+        let is_own = self.segment.start == keys.segment.start && self.first + self.n > keys.first;
+        let prefix = &self.segment.prefix;
+        is_own || (prefix.start < keys.first + keys.n && prefix.end > keys.first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::layout::Packed;
+
+    fn sees(span: &[u32], query: u32, key: u32) -> bool {
+        (span[2]..span[3]).contains(&key) || (span[4]..=query).contains(&key)
+    }
+
+    #[test]
+    fn every_query_meets_every_key_it_sees_once() {
+        let mut batch = Packed::default();
+        batch.push(&[1; 9], &[&[1; 5], &[1; 14], &[1; 1]]);
+        batch.push(&[1; 1], &[&[1; 4]]);
+        let n = batch.tokens.len() as u32;
+        for tile in [1, 4, 16] {
+            let plan = Plan::new(&batch.sequences, tile);
+            let mut seen = vec![0; (n * n) as usize];
+            let mut n_queries = 0;
+            for span in plan.spans.chunks_exact(SPAN_NUMBERS) {
+                assert!(span[1] as usize <= tile && span[1] > 0);
+                n_queries += span[1];
+            }
+            assert_eq!(n_queries, n);
+            for keys in plan.key_tiles.chunks_exact(4) {
+                let seeing = &plan.seeing[keys[2] as usize * SPAN_NUMBERS..keys[3] as usize * SPAN_NUMBERS];
+                for span in seeing.chunks_exact(SPAN_NUMBERS) {
+                    for query in span[0]..span[0] + span[1] {
+                        for key in (keys[0]..keys[0] + keys[1]).filter(|key| sees(span, query, *key)) {
+                            seen[(query * n + key) as usize] += 1;
+                        }
+                    }
+                }
+            }
+            let segments = batch.sequences.iter().flat_map(|s| &s.segments);
+            for segment in segments {
+                for query in segment.start..segment.start + segment.len {
+                    for key in 0..n as usize {
+                        let expected = segment.prefix.contains(&key) || (segment.start..=query).contains(&key);
+                        assert_eq!(seen[query * n as usize + key], i32::from(expected), "{query} sees {key}");
+                    }
+                }
+            }
+        }
+    }
+}
