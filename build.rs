@@ -25,6 +25,8 @@ fn main() {
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("nvcc could not compile the CUDA kernels: {status}"),
-        Err(e) => panic!("{} cannot be started ({e}): build with scripts/cuda/build.sh, which fetches it", nvcc.display()),
+        Err(e) => {
+            panic!("{} cannot be started ({e}): build with scripts/cuda/build.sh, which fetches it", nvcc.display())
+        }
     }
 }

@@ -129,14 +129,14 @@ fn attention(c: &mut Criterion) {
         b.iter(|| attention().unwrap());
     });
     for dtype in [Dtype::Float32, Dtype::Bfloat16] {
-    let compute = compute(dtype);
-    group.bench_function(format!("mrpo {dtype:?}").to_lowercase(), |b| {
-        let attention = || {
-            let kept = compute.attention(&joined, &one.sequences, HEADS, dtype)?;
-            compute.attention_backward(&d_output, &joined, &kept, &one.sequences, (HEADS, dtype))
-        };
-        b.iter(|| attention().unwrap());
-    });
+        let compute = compute(dtype);
+        group.bench_function(format!("mrpo {dtype:?}").to_lowercase(), |b| {
+            let attention = || {
+                let kept = compute.attention(&joined, &one.sequences, HEADS, dtype)?;
+                compute.attention_backward(&d_output, &joined, &kept, &one.sequences, (HEADS, dtype))
+            };
+            b.iter(|| attention().unwrap());
+        });
     }
     let (dtype, compute) = (Dtype::Bfloat16, compute(Dtype::Bfloat16));
     let pairs = batch();

@@ -139,7 +139,11 @@ impl Block {
     fn tiles(self) -> impl Iterator<Item = Tile> {
         let parts = [(self.prefix, 0), (self.own, self.prefix.1)];
         parts.into_iter().flat_map(|((first, len), before)| {
-            (0..len).step_by(TILE).map(move |at| Tile { first: first + at, len: TILE.min(len - at), before: before + at })
+            (0..len).step_by(TILE).map(move |at| Tile {
+                first: first + at,
+                len: TILE.min(len - at),
+                before: before + at,
+            })
         })
     }
 }

@@ -34,7 +34,9 @@ impl Tiling {
     /// The largest for which all kernels' tiles fit into the 163 KiB a block may have since compute capability 8.0.
     fn of(dtype: DType, size: usize) -> Result<Self> {
         if size > MAX_SIZE {
-            bail!("attention heads of {size} are too large for the GPU kernels, which take {MAX_SIZE}: use --device cpu")
+            bail!(
+                "attention heads of {size} are too large for the GPU kernels, which take {MAX_SIZE}: use --device cpu"
+            )
         }
         let number = dtype.size_in_bytes();
         let tile = if size <= 128 { 128 } else { 64 } / number;

@@ -60,11 +60,11 @@ impl Kernels for Cuda {
         pointwise::split_rotated_back(gradient, heads, table)
     }
 
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention> {
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, _: Dtype) -> Result<Attention> {
         attention::forward(joined, sequences, heads)
     }
 
-    fn attention_last(&self, joined: &Tensor, heads: Heads) -> Result<Tensor> {
+    fn attention_last(&self, joined: &Tensor, heads: Heads, _: Dtype) -> Result<Tensor> {
         attention::last(joined, heads)
     }
 
@@ -74,7 +74,7 @@ impl Kernels for Cuda {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        heads: Heads,
+        (heads, _): (Heads, Dtype),
     ) -> Result<Tensor> {
         attention::backward(d_output, joined, kept, sequences, heads)
     }

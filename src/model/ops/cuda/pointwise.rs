@@ -141,11 +141,7 @@ pub(super) fn add_in_place(to: &Tensor, x: &Tensor) -> Result<()> {
     if x.elem_count() != n {
         bail!("{:?} cannot be added to {:?}", x.shape(), to.shape())
     }
-    Launch::typed("add_in_place", to)?
-        .tensor(x, dtype)?
-        .arguments([Count(n as u64)])
-        .tensor(to, dtype)?
-        .numbers(n)
+    Launch::typed("add_in_place", to)?.tensor(x, dtype)?.arguments([Count(n as u64)]).tensor(to, dtype)?.numbers(n)
 }
 
 pub(super) fn add_rows(to: &Tensor, rows: &[u32], x: &Tensor) -> Result<()> {
