@@ -10,7 +10,7 @@ use candle_core::{
             result::gemm_ex,
             sys::{
                 cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+                cublasGemmAlgo_t::CUBLAS_GEMM_DFALT,
                 cublasOperation_t::{self, CUBLAS_OP_N, CUBLAS_OP_T},
                 cudaDataType,
             },
@@ -106,7 +106,7 @@ pub(super) fn multiply(target: &Tensor, before: Before, a: Factor<'_>, b: Factor
             data_type(target.dtype())?,
             c_int::try_from(n)?,
             CUBLAS_COMPUTE_32F,
-            CUBLAS_GEMM_DEFAULT,
+            CUBLAS_GEMM_DFALT,
         )
     }
     .w()
