@@ -196,9 +196,9 @@ fn one_key_head_for_all_queries_and_one_for_each() {
     check(&Tuning::Full, 4, Dtype::Float32, 2e-5);
 }
 
-/// Factors keep eight bits: numbers agree to about a hundredth.
+/// Factors keep eight bits, and the smallest gradients are differences of much larger numbers.
 #[test]
 fn bfloat16_is_the_same_computation_in_fewer_bits() {
-    check(&lora(), 2, Dtype::Bfloat16, 4e-2);
-    check(&Tuning::Full, 2, Dtype::Bfloat16, 4e-2);
+    check(&lora(), 2, Dtype::Bfloat16, 8e-2);
+    check(&Tuning::Full, 2, Dtype::Bfloat16, 8e-2);
 }

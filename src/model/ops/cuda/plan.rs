@@ -42,11 +42,13 @@ impl Plan {
     }
 
     /// Number of spans.
+    #[cfg(feature = "cuda")]
     pub(super) fn n_spans(&self) -> usize {
         self.spans.len() / SPAN_NUMBERS
     }
 
     /// Number of key tiles.
+    #[cfg(feature = "cuda")]
     pub(super) fn n_key_tiles(&self) -> usize {
         self.key_tiles.len() / 4
     }
