@@ -37,8 +37,29 @@ pub fn gpu_names() -> Result<Vec<String>> {
 const NO_KERNELS: &str =
     "this mrpo was built without kernels for GPUs: build it with scripts/cuda/build.sh, or use --device cpu";
 
-/// Free and all bytes of the memory of a GPU; `None` on the processor.
-pub fn memory(device: &Device) -> Result<Option<(usize, usize)>> {
+/// What a device is called.
+pub fn name(device: &Device) -> Result<String> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return super::ops::cuda::name(device);
+    }
+    let Device::Cpu = device else { bail!("there are no kernels for {device:?}") };
+    Ok("cpu".to_owned())
+}
+
+/// The memory of a GPU, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What this process can still have.
+    pub free: usize,
+    /// All of it.
+    pub all: usize,
+    /// The most this process has had at once since it was last asked.
+    pub most_used: usize,
+}
+
+/// The memory of a GPU; `None` on the processor.
+pub fn memory(device: &Device) -> Result<Option<Memory>> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
         return super::ops::cuda::memory(device).map(Some);
@@ -60,7 +81,7 @@ fn open_gpu(_: usize) -> Result<Device> {
 /// Bytes of activations that may be kept on this device, now that a model's weights are on it.
 pub(super) fn activation_budget(device: &Device) -> Result<usize> {
     // The rest is for gradients, the optimizer's moments and what a step allocates in between.
-    Ok(memory(device)?.map_or(ACTIVATION_BUDGET_BYTES, |(free, _)| free / 2))
+    Ok(memory(device)?.map_or(ACTIVATION_BUDGET_BYTES, |memory| memory.free / 2))
 }
 
 #[cfg(test)]

@@ -21,4 +21,4 @@ pub use linear::{DropoutKey, LoraShape};
 pub use llama::{Decoder, Forward, Purpose, Tuning};
 pub use parameters::{Gradients, ParameterId, Parameters};
 pub use save::{save_adapter, save_full};
-pub use weights::{ModelFacts, Weights, inspect};
+pub use weights::{ModelFacts, Weights, inspect, noise};

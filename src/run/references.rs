@@ -15,7 +15,10 @@ use super::{
     signal,
 };
 use crate::{
-    domain::{Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision},
+    domain::{
+        Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision,
+        TrainSpec,
+    },
     model::{Decoder, Parameters, Tuning, Weights},
     run_dir::RunDir,
     score::score,
@@ -65,12 +68,13 @@ impl<'a> Scores<'a> {
     /// Reads what is known; `codecs` are those loaded already.
     pub(super) fn open(
         run: &RunDir,
-        settings: &'a Hyperparameters,
+        spec: &'a TrainSpec,
         device: &'a Device,
-        codecs: Codecs,
+        mut codecs: Codecs,
         pairs: Vec<&'a Prepared>,
     ) -> anyhow::Result<Self> {
-        let began = Instant::now();
+        let (began, settings) = (Instant::now(), &spec.hyperparameters);
+        codecs.load_all(spec.references.iter().chain(&spec.earlier))?;
         let kept = KeptScores::open(run)?;
         let total = Count { duration: began.elapsed(), ..Count::default() };
         Ok(Self { settings, device, codecs, pairs, kept, total })

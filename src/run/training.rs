@@ -69,7 +69,7 @@ pub(super) fn train(
     let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
 
     // The extra references first, one in memory at a time; the base is the policy before its first step.
-    let mut scores = Scores::open(run, settings, device, codecs, all)?;
+    let mut scores = Scores::open(run, spec, device, codecs, all)?;
     let mut columns = Vec::new();
     for reference in spec.references[1..].iter().chain(&spec.earlier) {
         let Some(column) = scores.of(reference, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };

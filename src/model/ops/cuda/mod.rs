@@ -21,6 +21,6 @@ mod pointwise;
 mod product;
 
 #[cfg(feature = "cuda")]
-pub(in crate::model) use device::{gpu_names, memory, open};
+pub(in crate::model) use device::{gpu_names, memory, name, open};
 #[cfg(feature = "cuda")]
 pub(super) use kernels::Cuda;
