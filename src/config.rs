@@ -23,7 +23,7 @@ pub(crate) struct ServeArgs {
     /// How many jobs run at once. A slot is one GPU, or on the CPU one run with all cores.
     #[arg(long, env = "MRPO_SLOTS", default_value_t = 1, value_name = "N")]
     pub(crate) slots: u16,
-    /// What jobs compute on: `cpu`; `cuda` (slot N takes GPU N) is refused until there are kernels for it.
+    /// What jobs compute on: `cpu`, or `cuda`: slot N takes GPU N.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
     /// The largest file that may be uploaded.
@@ -79,10 +79,16 @@ impl ServeArgs {
              through a tunnel (ssh -L 8111:127.0.0.1:8111 HOST), or say --allow-unauthenticated if the network is trusted",
             self.listen
         );
-        ensure!(
-            self.device == Device::Cpu,
-            "--device cuda: this version has kernels for the processor only; use --device cpu"
-        );
+        if self.device == Device::Cuda {
+            let names = mrpo::model::device::gpu_names().context("--device cuda")?;
+            ensure!(
+                usize::from(self.slots) <= names.len(),
+                "--slots {} with --device cuda needs as many GPUs, and this machine has {}: {}",
+                self.slots,
+                names.len(),
+                names.join(", ")
+            );
+        }
         ensure!(self.slots > 0, "--slots 0 would never run a job: give at least 1");
         ensure!(self.max_upload_bytes > 0, "--max-upload-bytes 0 would refuse every file");
         fs_err::create_dir_all(&self.data_dir).context("the data directory cannot be made")?;

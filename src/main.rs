@@ -35,6 +35,18 @@ enum Command {
         #[arg(long)]
         op_times: bool,
     },
+    /// Checks that a GPU computes what the processor does, and measures how fast it is.
+    CheckDevice {
+        /// `cpu`, `cuda` or `cuda:N`.
+        #[arg(default_value = "cuda")]
+        device: String,
+        /// Prints a line of JSON for each finding instead of text.
+        #[arg(long)]
+        json: bool,
+        /// Measures nothing.
+        #[arg(long)]
+        only_accuracy: bool,
+    },
     /// Fine-tunes a small model with DPO, then MRPO, and shows what has changed.
     Demo(mrpo::demo::DemoArgs),
     /// Adds, lists and removes a running server's models.
@@ -47,6 +59,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => commands::serve::serve(args),
         Command::Run { directory, device, op_times } => commands::run::run(&directory, &device, op_times),
+        Command::CheckDevice { device, json, only_accuracy } => {
+            commands::check_device::check_device(&device, json, only_accuracy)
+        }
         Command::Demo(args) => mrpo::demo::run(args),
         Command::Models(args) => commands::models::models(&args),
         Command::Openapi => {

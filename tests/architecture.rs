@@ -45,6 +45,8 @@ const TABLE: &[Room] = &[
         // A run is a function of its directory and its seed: no clock, no environment.
         never: &["tokio", "sqlx", "axum", "tower_http", "std::env", "env::var", "Instant", "SystemTime"],
     },
+    // The device's own bench: nothing of jobs, files or objectives.
+    Room { name: "device_check", may_import: &["domain", "model", "train"], never: TRAINING },
     Room { name: "eval", may_import: &["domain", "dataset", "text", "model", "score"], never: TRAINING },
     Room {
         name: "run",

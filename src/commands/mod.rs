@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub(crate) mod check_device;
 pub(crate) mod models;
 pub(crate) mod run;
 pub(crate) mod serve;

@@ -28,7 +28,7 @@ pub(crate) fn run(directory: &Path, device: &str, op_times: bool) -> Result<()> 
 }
 
 /// A step needs what the step before has freed: giving it back to the kernel in between costs a tenth of the time.
-fn keep_freed_memory() {
+pub(super) fn keep_freed_memory() {
     // `mi_option_purge_delay` of mimalloc.h (versions 2 and 3), which the crate has no name for; -1: never.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: the call sets one number of the allocator this binary is linked with; any thread may do so at any time.

@@ -1,6 +1,6 @@
 //! A linear layer y = x·Wᵀ whose weight is frozen or trained, with or without LoRA beside it.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -79,9 +79,9 @@ impl Linear {
         let bound = 1.0 / (input as f64).sqrt();
         let a = (0..shape.rank * input).map(|_| ((uniform(rng) * 2.0 - 1.0) * bound) as f32).collect();
         let a =
-            parameters.add(format!("{name}.lora_A.weight"), Tensor::from_vec(a, (shape.rank, input), &Device::Cpu)?);
+            parameters.add(format!("{name}.lora_A.weight"), Tensor::from_vec(a, (shape.rank, input), weight.device())?);
         let b = parameters
-            .add(format!("{name}.lora_B.weight"), Tensor::zeros((out, shape.rank), DType::F32, &Device::Cpu)?);
+            .add(format!("{name}.lora_B.weight"), Tensor::zeros((out, shape.rank), DType::F32, weight.device())?);
         Ok(Self { lora: Some(LoraPair { a, b, shape }), ..self })
     }
 

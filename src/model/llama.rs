@@ -1,11 +1,12 @@
 //! The Llama family: embedding, decoder blocks, final norm and head; forward and backward written out, no graph.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use super::{
     LlamaConfig, ModelError, Weights,
     block::{Block, BlockTape, Norm, Pass},
+    device::activation_budget,
     layout::Packed,
     linear::{DropoutKey, Linear, LoraShape},
     ops::{Compute, Factor, Head, RopeTable, Scoring},
@@ -25,9 +26,6 @@ pub(super) const BLOCK_WEIGHTS: [&str; 9] = [
     "mlp.up_proj",
     "mlp.down_proj",
 ];
-
-/// Above this many bytes of kept activations a batch's blocks keep their inputs only and compute the rest again.
-const ACTIVATION_BUDGET_BYTES: usize = 768 << 20;
 
 /// What of a model is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +76,8 @@ pub struct Decoder {
     /// Absent where the embedding is the head.
     head: Option<Linear>,
     has_trained_head: bool,
+    /// Above this many bytes of kept activations a batch's blocks keep their inputs only and compute the rest again.
+    activation_budget_bytes: usize,
 }
 
 /// A forward pass and what its backward needs.
@@ -102,7 +102,7 @@ impl Decoder {
         dtype: Dtype,
     ) -> std::result::Result<(Self, Parameters), ModelError> {
         let config = weights.config.clone();
-        let compute = Compute::new(&Device::Cpu, dtype)?;
+        let compute = Compute::new(weights.device(), dtype)?;
         let mut build = Builder {
             parameters: Parameters::default(),
             rng: ChaCha8Rng::seed_from_u64(if let Tuning::Lora { seed, .. } = tuning { *seed } else { 0 }),
@@ -125,6 +125,7 @@ impl Decoder {
         }
         let norm = build.norm(&mut weights, "model.norm", d)?;
         let head = if config.tied { None } else { Some(build.linear(&mut weights, "lm_head", (v, d), None)?) };
+        let activation_budget_bytes = activation_budget(build.compute.device())?;
         let decoder = Self {
             frequencies: config.rope.frequencies(config.heads.size),
             compute: build.compute,
@@ -134,6 +135,7 @@ impl Decoder {
             norm,
             head,
             has_trained_head: *tuning == Tuning::Full,
+            activation_budget_bytes,
         };
         Ok((decoder, build.parameters))
     }
@@ -156,7 +158,8 @@ impl Decoder {
             Purpose::Train(key) => Some(key),
         };
         let pass = Pass { compute: &self.compute, config: &self.config, parameters, batch, rope: &rope, key };
-        let keeps_all = key.is_some() && batch.tokens.len() * self.tape_bytes_per_token() <= ACTIVATION_BUDGET_BYTES;
+        let keeps_all =
+            key.is_some() && batch.tokens.len() * self.tape_bytes_per_token() <= self.activation_budget_bytes;
         let mut x = self.embed(&batch.tokens, parameters)?;
         let (mut inputs, mut tapes) = (Vec::new(), Vec::new());
         for block in &self.blocks {
@@ -284,7 +287,7 @@ impl Decoder {
     fn tape_bytes_per_token(&self) -> usize {
         let c = &self.config;
         let floats = 2 * c.hidden_size + c.heads.joined_width() + c.heads.q_width() + 2 * c.intermediate_size;
-        4 * c.n_layers * floats
+        self.compute.activations().size_in_bytes() * c.n_layers * floats
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+pub mod device;
 mod error;
 mod generate;
 mod gguf;
@@ -20,4 +21,4 @@ pub use linear::{DropoutKey, LoraShape};
 pub use llama::{Decoder, Forward, Purpose, Tuning};
 pub use parameters::{Gradients, ParameterId, Parameters};
 pub use save::{save_adapter, save_full};
-pub use weights::{ModelFacts, Weights, inspect};
+pub use weights::{ModelFacts, Weights, inspect, noise};

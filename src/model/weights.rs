@@ -3,9 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::OnceLock,
 };
 
 use candle_core::{DType, Device, Tensor};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 use serde::Deserialize;
 
 use super::{LlamaConfig, ModelError, gguf};
@@ -53,7 +58,7 @@ pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
                 })?;
                 names.extend(mapped.tensors().into_iter().map(|(name, _)| name));
             }
-            if let Some(missing) = expected_names(&parsed.1).into_iter().find(|n| !names.contains(n)) {
+            if let Some((missing, _)) = shapes(&parsed.1).into_iter().find(|(name, _)| !names.contains(name)) {
                 return Err(ModelError::invalid(format!(
                     "{}: the weight {missing} is missing",
                     location.weights.display()
@@ -81,7 +86,7 @@ impl Weights {
             for update in updates.iter().filter_map(|updates| updates.get(&name)) {
                 tensor = update.merged_into(&tensor)?;
             }
-            let stored = if dtype == Dtype::Bfloat16 && tensor.rank() > 1 { DType::BF16 } else { DType::F32 };
+            let stored = stored(dtype, tensor.rank() > 1);
             tensors.insert(name, tensor.to_dtype(stored)?);
             Ok(())
         };
@@ -105,6 +110,36 @@ impl Weights {
         Ok(Self { config, tensors })
     }
 
+    /// Weights of this shape that look random, the same everywhere, for measurements: stored as `dtype`, on `device`.
+    pub fn random(config: LlamaConfig, dtype: Dtype, device: &Device) -> Result<Self, ModelError> {
+        let mut tensors = BTreeMap::new();
+        for (n, (name, shape)) in shapes(&config).into_iter().enumerate() {
+            let is_matrix = shape.len() > 1;
+            let values = noise(&shape, n as u64)?.to_device(device)?;
+            let tensor = if is_matrix {
+                let scale = 1.0 / (shape[1] as f64).sqrt();
+                (values * scale)?.to_dtype(stored(dtype, is_matrix))?
+            } else {
+                ((values * 0.1)? + 1.0)?
+            };
+            tensors.insert(name, tensor);
+        }
+        Ok(Self { config, tensors })
+    }
+
+    /// Moves all of them to a device.
+    pub fn to_device(mut self, device: &Device) -> Result<Self, ModelError> {
+        for tensor in self.tensors.values_mut() {
+            *tensor = tensor.to_device(device)?;
+        }
+        Ok(self)
+    }
+
+    /// Where they are.
+    pub(super) fn device(&self) -> &Device {
+        self.tensors.values().next().map_or(&Device::Cpu, Tensor::device)
+    }
+
     /// Takes one weight out, checking its shape.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let tensor =
@@ -115,6 +150,32 @@ impl Weights {
         }
         Ok(tensor.contiguous()?)
     }
+}
+
+/// The type a weight has in memory.
+fn stored(dtype: Dtype, is_matrix: bool) -> DType {
+    if dtype == Dtype::Bfloat16 && is_matrix { DType::BF16 } else { DType::F32 }
+}
+
+/// Numbers around 0 with variance 1 that look random, the same on every machine for a `seed`; float32, on the processor.
+pub fn noise(shape: &[usize], seed: u64) -> candle_core::Result<Tensor> {
+    // Drawing billions of numbers would take a minute: these come round again, at a place that fits no row.
+    const PERIOD: usize = 1_000_003;
+    static DRAWN: OnceLock<Vec<f32>> = OnceLock::new();
+    let drawn = DRAWN.get_or_init(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        (0..PERIOD)
+            .map(|_| (f64::from(rng.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0) as f32 * 3f32.sqrt())
+            .collect()
+    });
+    let n = shape.iter().product();
+    let start = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % PERIOD as u64) as usize;
+    let mut values = Vec::with_capacity(n);
+    values.extend_from_slice(&drawn[start..(start + n).min(PERIOD)]);
+    while values.len() < n {
+        values.extend_from_slice(&drawn[..PERIOD.min(n - values.len())]);
+    }
+    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 /// What a PEFT adapter adds to one weight: (alpha/r)·B·A.
@@ -176,15 +237,20 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelErro
     serde_json::from_slice(&fs_err::read(path)?).map_err(|e| ModelError::invalid(format!("{}: {e}", path.display())))
 }
 
-fn expected_names(config: &LlamaConfig) -> Vec<String> {
-    let mut names = vec!["model.embed_tokens.weight".to_owned(), "model.norm.weight".to_owned()];
+/// The weights of a model of this shape, by name.
+fn shapes(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
+    let (d, i, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
+    let (q, kv) = (config.heads.q_width(), config.heads.kv_width());
+    let mut shapes =
+        vec![("model.embed_tokens.weight".to_owned(), vec![v, d]), ("model.norm.weight".to_owned(), vec![d])];
     if !config.tied {
-        names.push("lm_head.weight".to_owned());
+        shapes.push(("lm_head.weight".to_owned(), vec![v, d]));
     }
+    let block =
+        [vec![d], vec![d], vec![q, d], vec![kv, d], vec![kv, d], vec![d, q], vec![i, d], vec![i, d], vec![d, i]];
     for layer in 0..config.n_layers {
-        for part in super::llama::BLOCK_WEIGHTS {
-            names.push(format!("model.layers.{layer}.{part}.weight"));
-        }
+        let named = super::llama::BLOCK_WEIGHTS.into_iter().zip(&block);
+        shapes.extend(named.map(|(part, shape)| (format!("model.layers.{layer}.{part}.weight"), shape.clone())));
     }
-    names
+    shapes
 }

@@ -131,7 +131,8 @@ pub(super) fn restore(run: &RunDir, spec: &TrainSpec, step: u64, policy: &mut Po
     let names: Vec<_> = policy.parameters.iter().map(|(id, name, _)| (id, name.to_owned())).collect();
     for (id, name) in names {
         let value = values.get(&name).ok_or_else(|| invalid(step, &format!("lacks the weight {name}")))?;
-        policy.parameters.set(id, value.clone());
+        let device = policy.parameters.get(id).device().clone();
+        policy.parameters.set(id, value.to_device(&device)?);
     }
     let take = |name: &str| {
         moments.get(name).cloned().ok_or_else(|| candle_core::Error::Msg(format!("optimizer.safetensors lacks {name}")))

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use rayon::prelude::*;
+
 use super::{prepare::Prepared, references::unusable};
 use crate::{
     domain::ResolvedReference,
@@ -48,17 +50,40 @@ impl Codecs {
         Ok((loaded.codec.clone(), rows))
     }
 
+    /// Loads the codecs of these models that are not loaded yet, side by side: a large vocabulary takes a while.
+    pub(super) fn load_all<'a>(
+        &mut self,
+        references: impl IntoIterator<Item = &'a ResolvedReference>,
+    ) -> anyhow::Result<()> {
+        let mut missing: Vec<([u8; 32], &ResolvedReference)> = Vec::new();
+        for reference in references {
+            let fingerprint = text_fingerprint(&reference.location).map_err(|e| unusable(reference, &e))?;
+            if self.position(fingerprint).is_none() && missing.iter().all(|(other, _)| *other != fingerprint) {
+                missing.push((fingerprint, reference));
+            }
+        }
+        self.load(missing)
+    }
+
+    fn load(&mut self, missing: Vec<([u8; 32], &ResolvedReference)>) -> anyhow::Result<()> {
+        let codecs = missing.par_iter().map(|(_, reference)| Codec::load(&reference.location)).collect::<Vec<_>>();
+        for ((fingerprint, reference), codec) in missing.into_iter().zip(codecs) {
+            let codec = codec.map_err(|e| unusable(reference, &e))?;
+            self.loaded.push(Loaded { fingerprint, codec: Rc::new(codec), rows: None });
+        }
+        Ok(())
+    }
+
     fn loaded(&mut self, reference: &ResolvedReference) -> anyhow::Result<&mut Loaded> {
         let fingerprint = text_fingerprint(&reference.location).map_err(|e| unusable(reference, &e))?;
-        let found = self.loaded.iter().position(|loaded| loaded.fingerprint == fingerprint);
-        let at = match found {
-            Some(at) => at,
-            None => {
-                let codec = Codec::load(&reference.location).map_err(|e| unusable(reference, &e))?;
-                self.loaded.push(Loaded { fingerprint, codec: Rc::new(codec), rows: None });
-                self.loaded.len() - 1
-            }
-        };
+        if self.position(fingerprint).is_none() {
+            self.load(vec![(fingerprint, reference)])?;
+        }
+        let at = self.position(fingerprint).expect("just loaded");
         Ok(&mut self.loaded[at])
+    }
+
+    fn position(&self, fingerprint: [u8; 32]) -> Option<usize> {
+        self.loaded.iter().position(|loaded| loaded.fingerprint == fingerprint)
     }
 }

@@ -13,15 +13,17 @@ mod signal;
 mod training;
 
 use anyhow::Context;
+use candle_core::Device;
 
 use crate::{
     domain::{Failure, FailureCode, RunEvent, RunSpec},
+    model::device,
     run_dir::RunDir,
 };
 
 use journal::Journal;
 
-/// Executes the run in `run`; `device` is `cpu`. How it ended stands in its last event.
+/// Executes the run in `run`; `device` is `cpu`, `cuda` or `cuda:N`. How it ended stands in its last event.
 ///
 /// # Errors
 /// If the directory cannot be worked in at all: another process holds its lock, or its files cannot be read or written.
@@ -32,13 +34,11 @@ pub fn execute(run: &RunDir, device: &str) -> anyhow::Result<()> {
         .with_context(|| format!("another process works in {}", run.root().display()))?;
     signal::listen()?;
     let mut journal = Journal::open(run)?;
-    let outcome = match device {
+    let outcome = match device::open(device) {
         // On a thread of the pool: it computes with the others instead of waiting for them, and hands work over without a system call.
-        "cpu" => rayon::scope(|_| dispatch(run, &mut journal)),
-        other => {
-            Err(Failure::new(FailureCode::InvalidSpec, format!("the device '{other}' is not supported; use cpu"))
-                .into())
-        }
+        Ok(Device::Cpu) => rayon::scope(|_| dispatch(run, &Device::Cpu, &mut journal)),
+        Ok(gpu) => dispatch(run, &gpu, &mut journal),
+        Err(error) => Err(Failure::new(FailureCode::InvalidSpec, error.to_string()).into()),
     };
     let last = match outcome {
         Ok(last) => last,
@@ -52,11 +52,11 @@ pub fn execute(run: &RunDir, device: &str) -> anyhow::Result<()> {
     journal.sync()
 }
 
-fn dispatch(run: &RunDir, journal: &mut Journal) -> anyhow::Result<RunEvent> {
+fn dispatch(run: &RunDir, device: &Device, journal: &mut Journal) -> anyhow::Result<RunEvent> {
     let spec =
         run.spec().map_err(|e| Failure::new(FailureCode::InvalidSpec, format!("spec.json cannot be read: {e}")))?;
     match spec {
-        RunSpec::Train(spec) => training::train(run, &spec, journal),
+        RunSpec::Train(spec) => training::train(run, &spec, device, journal),
         RunSpec::Register(spec) => register::register(&spec, journal),
     }
 }

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use candle_core::Device;
+
 use super::{
     codecs::{Codecs, Rows},
     journal::Journal,
@@ -13,7 +15,10 @@ use super::{
     signal,
 };
 use crate::{
-    domain::{Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision},
+    domain::{
+        Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision,
+        TrainSpec,
+    },
     model::{Decoder, Parameters, Tuning, Weights},
     run_dir::RunDir,
     score::score,
@@ -32,6 +37,7 @@ pub(super) type Column = Vec<Vec<Score>>;
 /// The phase in which the run's pairs are scored under its references.
 pub(super) struct Scores<'a> {
     settings: &'a Hyperparameters,
+    device: &'a Device,
     codecs: Codecs,
     pairs: Vec<&'a Prepared>,
     kept: KeptScores,
@@ -62,14 +68,16 @@ impl<'a> Scores<'a> {
     /// Reads what is known; `codecs` are those loaded already.
     pub(super) fn open(
         run: &RunDir,
-        settings: &'a Hyperparameters,
-        codecs: Codecs,
+        spec: &'a TrainSpec,
+        device: &'a Device,
+        mut codecs: Codecs,
         pairs: Vec<&'a Prepared>,
     ) -> anyhow::Result<Self> {
-        let began = Instant::now();
+        let (began, settings) = (Instant::now(), &spec.hyperparameters);
+        codecs.load_all(spec.references.iter().chain(&spec.earlier))?;
         let kept = KeptScores::open(run)?;
         let total = Count { duration: began.elapsed(), ..Count::default() };
-        Ok(Self { settings, codecs, pairs, kept, total })
+        Ok(Self { settings, device, codecs, pairs, kept, total })
     }
 
     /// Scores the pairs under one reference where that is not known yet; loads it only if something is missing. `policy` is
@@ -84,7 +92,7 @@ impl<'a> Scores<'a> {
         let (codec, rows) = self.codecs.rows_of(reference, &self.pairs)?;
         let kept = self.kept.of(&reference.digest, ScorePrecision::of(self.settings, policy.is_some()));
         let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept, n_computed: 0 };
-        if !scoring.compute_missing(self.settings.dtype, policy, journal)? {
+        if !scoring.compute_missing((self.settings.dtype, self.device), policy, journal)? {
             return Ok(None);
         }
         let column = scoring.column()?;
@@ -119,7 +127,7 @@ impl Scoring<'_> {
     /// Returns whether all is known now: `false` if asked to stop.
     fn compute_missing(
         &mut self,
-        dtype: Dtype,
+        (dtype, device): (Dtype, &Device),
         policy: Option<(&Decoder, &Parameters)>,
         journal: &mut Journal,
     ) -> anyhow::Result<bool> {
@@ -133,7 +141,7 @@ impl Scoring<'_> {
         }
         let loaded = match policy {
             Some(_) => None,
-            None => Some(load(self.reference, dtype)?),
+            None => Some(load(self.reference, dtype, device)?),
         };
         let model = match (policy, &loaded) {
             (Some(policy), _) => policy,
@@ -204,8 +212,9 @@ impl Scoring<'_> {
     }
 }
 
-fn load(reference: &ResolvedReference, dtype: Dtype) -> anyhow::Result<(Decoder, Parameters)> {
-    let weights = Weights::load(&reference.location, dtype).map_err(|e| unusable(reference, &e))?;
+fn load(reference: &ResolvedReference, dtype: Dtype, device: &Device) -> anyhow::Result<(Decoder, Parameters)> {
+    let weights = Weights::load(&reference.location, dtype).and_then(|weights| weights.to_device(device));
+    let weights = weights.map_err(|e| unusable(reference, &e))?;
     Ok(Decoder::new(weights, &Tuning::Frozen, dtype).map_err(|e| unusable(reference, &e))?)
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, rc::Rc, time::Instant};
 
+use candle_core::Device;
+
 use super::{
     checkpoint::{self, LoopState},
     codecs::Codecs,
@@ -44,7 +46,12 @@ struct Session<'a> {
 }
 
 /// Executes the run. Returns its last event.
-pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> anyhow::Result<RunEvent> {
+pub(super) fn train(
+    run: &RunDir,
+    spec: &TrainSpec,
+    device: &Device,
+    journal: &mut Journal,
+) -> anyhow::Result<RunEvent> {
     let base = spec.references.first().ok_or_else(|| Failure::new(FailureCode::InvalidSpec, "the spec has no base"))?;
     let settings = &spec.hyperparameters;
     journal.progress(Phase::Preparing, 0, 1, None)?;
@@ -62,14 +69,14 @@ pub(super) fn train(run: &RunDir, spec: &TrainSpec, journal: &mut Journal) -> an
     let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
 
     // The extra references first, one in memory at a time; the base is the policy before its first step.
-    let mut scores = Scores::open(run, settings, codecs, all)?;
+    let mut scores = Scores::open(run, spec, device, codecs, all)?;
     let mut columns = Vec::new();
     for reference in spec.references[1..].iter().chain(&spec.earlier) {
         let Some(column) = scores.of(reference, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };
         columns.push(column);
     }
     let earlier = columns.split_off(spec.references.len() - 1);
-    let mut policy = build_policy(spec)?;
+    let mut policy = build_policy(spec, device)?;
     let Some(column) = scores.of(base, Some((&policy.decoder, &policy.parameters)), journal)? else {
         return Ok(RunEvent::Stopped { step: 0 });
     };
@@ -257,7 +264,7 @@ fn peak_memory_bytes() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
-fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
+fn build_policy(spec: &TrainSpec, device: &Device) -> anyhow::Result<Policy> {
     let base = &spec.references[0];
     let settings: &Hyperparameters = &spec.hyperparameters;
     let tuning = match &settings.lora {
@@ -268,7 +275,9 @@ fn build_policy(spec: &TrainSpec) -> anyhow::Result<Policy> {
             seed: u64::from(spec.seed),
         },
     };
-    let weights = Weights::load(&base.location, tuning.stored(settings.dtype)).map_err(|e| unusable(base, &e))?;
+    let weights = Weights::load(&base.location, tuning.stored(settings.dtype))
+        .and_then(|weights| weights.to_device(device))
+        .map_err(|e| unusable(base, &e))?;
     let (decoder, parameters) = Decoder::new(weights, &tuning, settings.dtype).map_err(|e| unusable(base, &e))?;
     let optimizer = AdamWSettings {
         beta1: settings.adam_beta1,

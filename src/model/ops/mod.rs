@@ -7,7 +7,7 @@
 
 mod cpu;
 #[cfg(any(feature = "cuda", test))]
-pub mod cuda;
+pub(in crate::model) mod cuda;
 mod heads;
 mod rope;
 mod sum;
@@ -177,13 +177,11 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
 
 /// The kernels of a device.
 pub fn kernels(device: &Device) -> Result<&'static dyn Kernels> {
-    match device {
-        Device::Cpu => Ok(match timed::timed() {
-            Some(timed) => timed,
-            None => &cpu::Cpu,
-        }),
+    let kernels: &'static dyn Kernels = match device {
+        Device::Cpu => &cpu::Cpu,
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => Ok(&cuda::Cuda),
+        Device::Cuda(_) => &cuda::Cuda,
         other => bail!("there are no kernels for {other:?}"),
-    }
+    };
+    Ok(timed::timed_or_not(kernels, device))
 }

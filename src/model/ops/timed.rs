@@ -7,19 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::{AdamWStep, Attention, CompletionLogps, Factor, Head, Heads, Kernels, RopeTable, Scoring, Sum};
 use crate::{domain::Dtype, model::layout::Sequence};
 
 /// Set once, before the first model is built; nothing is timed without it.
-static TIMED: OnceLock<Timed> = OnceLock::new();
+static TIMES: OnceLock<Mutex<BTreeMap<String, Times>>> = OnceLock::new();
 
-/// The kernels inside, timed.
+/// Other kernels, timed.
 #[derive(Debug)]
-pub(super) struct Timed {
+struct Timed {
     inner: &'static dyn Kernels,
-    times: Mutex<BTreeMap<String, Times>>,
+    /// Waited for before and after each operation: a GPU's go on beside the program.
+    device: Device,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -29,19 +30,24 @@ struct Times {
     flop: f64,
 }
 
-/// From now on every operation is timed.
+/// From now on every operation of a model that is built is timed.
 pub fn time_operations() {
-    TIMED.get_or_init(|| Timed { inner: &super::cpu::Cpu, times: Mutex::default() });
+    TIMES.get_or_init(Mutex::default);
 }
 
-/// The timing kernels, if operations are timed.
-pub(super) fn timed() -> Option<&'static Timed> {
-    TIMED.get()
+/// `inner`, the kernels of `device`; timed, if operations are.
+pub(super) fn timed_or_not(inner: &'static dyn Kernels, device: &Device) -> &'static dyn Kernels {
+    // A process computes on one device.
+    static TIMED: OnceLock<Timed> = OnceLock::new();
+    if TIMES.get().is_none() {
+        return inner;
+    }
+    TIMED.get_or_init(|| Timed { inner, device: device.clone() })
 }
 
-/// A table of all operations so far, the longest first; `None` if nothing is timed.
+/// A table of all operations since the last, the longest first; `None` if nothing is timed.
 pub fn operation_times() -> Option<String> {
-    let times = TIMED.get()?.times.lock().expect("nothing panicked while it was held").clone();
+    let times = std::mem::take(&mut *TIMES.get()?.lock().expect("nothing panicked while it was held"));
     let all: f64 = times.values().map(|t| t.total.as_secs_f64()).sum();
     let mut rows: Vec<_> = times.into_iter().collect();
     rows.sort_by_key(|(_, times)| std::cmp::Reverse(times.total));
@@ -58,10 +64,14 @@ pub fn operation_times() -> Option<String> {
 
 impl Timed {
     fn time<R>(&self, name: impl Into<String>, flop: f64, f: impl FnOnce(&dyn Kernels) -> R) -> R {
+        // A device that cannot be waited for fails the next operation in words.
+        let _ = self.device.synchronize();
         let begin = Instant::now();
         let result = f(self.inner);
+        let _ = self.device.synchronize();
         let taken = begin.elapsed();
-        let mut times = self.times.lock().expect("nothing panicked while it was held");
+        let times = TIMES.get().expect("set before there were timed kernels");
+        let mut times = times.lock().expect("nothing panicked while it was held");
         let of_this = times.entry(name.into()).or_default();
         of_this.n += 1;
         of_this.total += taken;

@@ -7,50 +7,54 @@ use candle_core::{
     cuda_backend::{
         WrapErr,
         cudarc::driver::{
-            CudaContext,
             result::{self, mem_pool},
-            sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            sys::CUmemPool_attribute_enum::{
+                CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT,
+                CU_MEMPOOL_ATTR_USED_MEM_CURRENT, CU_MEMPOOL_ATTR_USED_MEM_HIGH,
+            },
         },
     },
 };
 
-/// A GPU as it presents itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gpu {
-    /// Its number.
-    pub ordinal: usize,
-    /// What its maker calls it.
-    pub name: String,
-    /// Compute capability, major and minor.
-    pub capability: (i32, i32),
-    /// All of its memory.
-    pub memory_bytes: usize,
-}
+use crate::model::device::Memory;
 
-/// All GPUs of this machine.
-pub fn gpus() -> Result<Vec<Gpu>> {
+/// What the GPUs of this machine are called. Takes none of their memory.
+pub(in crate::model) fn gpu_names() -> Result<Vec<String>> {
     guarded(|| {
-        let n = CudaContext::device_count().w()? as usize;
-        let one = |ordinal| {
-            let context = CudaContext::new(ordinal).w()?;
-            Ok(Gpu {
-                ordinal,
-                name: context.name().w()?,
-                capability: context.compute_capability().w()?,
-                memory_bytes: context.total_mem().w()?,
-            })
-        };
-        (0..n).map(one).collect()
+        result::init().w()?;
+        let name = |ordinal| result::device::get(ordinal).and_then(result::device::get_name).w();
+        (0..result::device::get_count().w()?).map(name).collect()
     })
 }
 
-/// Free and all bytes of a GPU's memory.
-pub fn memory(device: &Device) -> Result<(usize, usize)> {
-    device.as_cuda_device()?.cuda_stream().context().mem_get_info().w()
+/// What a GPU is called.
+pub(in crate::model) fn name(device: &Device) -> Result<String> {
+    device.as_cuda_device()?.cuda_stream().context().name().w()
+}
+
+/// The memory of a GPU, in bytes, and how much of it this process has had since it was last asked.
+pub(in crate::model) fn memory(device: &Device) -> Result<Memory> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let context = stream.context();
+    stream.synchronize().w()?;
+    let (free, all) = context.mem_get_info().w()?;
+    let [mut reserved, mut used, mut most_used, mut zero] = [0u64; 4];
+    // SAFETY: the pool is that of a device this process holds a context of; the attributes are u64. Writing 0 to the last
+    // begins its count anew.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device()).w()?;
+        let read = |attribute, into: &mut u64| mem_pool::get_attribute(pool, attribute, (&raw mut *into).cast()).w();
+        read(CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &mut reserved)?;
+        read(CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &mut used)?;
+        read(CU_MEMPOOL_ATTR_USED_MEM_HIGH, &mut most_used)?;
+        mem_pool::set_attribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, (&raw mut zero).cast()).w()?;
+    }
+    // What this process has freed stays its own, and is as good as free to it.
+    Ok(Memory { free: free + reserved.saturating_sub(used) as usize, all, most_used: most_used as usize })
 }
 
 /// Opens a GPU for computing.
-pub fn open(ordinal: usize) -> Result<Device> {
+pub(in crate::model) fn open(ordinal: usize) -> Result<Device> {
     guarded(|| {
         let device = Device::new_cuda_with_stream(ordinal)?;
         let cuda = device.as_cuda_device()?;
@@ -85,10 +89,11 @@ fn guarded<R>(open: impl FnOnce() -> Result<R>) -> Result<R> {
         Err(panicked) => {
             let why = panicked.downcast_ref::<String>().map(String::as_str);
             let why = why.or_else(|| panicked.downcast_ref::<&str>().copied()).unwrap_or("a library failed");
+            // Then come all the names it has tried.
+            let why = why.lines().next().unwrap_or(why).split(" - searched").next().unwrap_or(why);
             bail!(
-                "the GPU cannot be used: {}. It needs NVIDIA's driver (libcuda.so.1), and cuBLAS and cuRAND of CUDA 13 where \
-                 LD_LIBRARY_PATH names them",
-                why.lines().next().unwrap_or(why)
+                "the GPU cannot be used: {why}. It needs NVIDIA's driver (libcuda.so.1), and cuBLAS and cuRAND of CUDA 13 where \
+                 LD_LIBRARY_PATH names them"
             )
         }
     }

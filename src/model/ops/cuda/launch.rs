@@ -60,6 +60,7 @@ pub(super) fn copy(from: &Tensor, to: &Tensor) -> Result<()> {
         bail!("{:?} numbers cannot be copied to {:?}", from.shape(), to.shape())
     }
     let stream = from.device().as_cuda_device()?.cuda_stream();
+    stream.context().bind_to_thread().w()?;
     // SAFETY: both addresses hold as many numbers of this type.
     unsafe { memcpy_dtod_async(target, source, to.elem_count() * dtype.size_in_bytes(), stream.cu_stream()) }.w()
 }

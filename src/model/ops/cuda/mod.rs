@@ -21,6 +21,6 @@ mod pointwise;
 mod product;
 
 #[cfg(feature = "cuda")]
-pub use device::{Gpu, gpus, memory, open};
+pub(in crate::model) use device::{gpu_names, memory, name, open};
 #[cfg(feature = "cuda")]
 pub(super) use kernels::Cuda;

@@ -82,7 +82,9 @@ pub(super) fn multiply(target: &Tensor, before: Before, a: Factor<'_>, b: Factor
     let (alpha, beta) = (scale as f32, if before == Before::Sum { 1f32 } else { 0f32 });
     let (a_numbers, b_numbers) = (address(a.tensor(), dtype)?, address(b.tensor(), dtype)?);
     let target_numbers = address(target, target.dtype())?;
-    let blas = target.device().as_cuda_device()?.cublas_handle();
+    let device = target.device().as_cuda_device()?;
+    device.cuda_stream().context().bind_to_thread().w()?;
+    let blas = device.cublas_handle();
     // cuBLAS reads columns where we have rows: it computes the transposed product, factors exchanged.
     // SAFETY: the addresses are of live tensors of these sizes and types; alpha and beta are on the host, where the handle expects
     // them by default.

@@ -1,0 +1,101 @@
+//! What models are computed on.
+
+use candle_core::{Device, Result, bail};
+
+/// Bytes of activations that are kept on the processor, before a batch's blocks keep their inputs only and compute the rest again.
+const ACTIVATION_BUDGET_BYTES: usize = 768 << 20;
+
+/// Opens `cpu`, `cuda` (the first GPU) or `cuda:N`.
+///
+/// # Errors
+/// In words: an unknown name, a GPU that cannot be used, or a program that was built without kernels for it.
+pub fn open(name: &str) -> Result<Device> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let ordinal = match name.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
+        None => None,
+    };
+    let Some(ordinal) = ordinal else { bail!("the device '{name}' is not known: use cpu, cuda or cuda:N") };
+    open_gpu(ordinal)
+}
+
+/// What the GPUs of this machine are called. Takes none of their memory.
+///
+/// # Errors
+/// As [`open`].
+pub fn gpu_names() -> Result<Vec<String>> {
+    #[cfg(feature = "cuda")]
+    return super::ops::cuda::gpu_names();
+    #[cfg(not(feature = "cuda"))]
+    bail!("{NO_KERNELS}");
+}
+
+#[cfg(not(feature = "cuda"))]
+const NO_KERNELS: &str =
+    "this mrpo was built without kernels for GPUs: build it with scripts/cuda/build.sh, or use --device cpu";
+
+/// What a device is called.
+pub fn name(device: &Device) -> Result<String> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return super::ops::cuda::name(device);
+    }
+    let Device::Cpu = device else { bail!("there are no kernels for {device:?}") };
+    Ok("cpu".to_owned())
+}
+
+/// The memory of a GPU, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What this process can still have.
+    pub free: usize,
+    /// All of it.
+    pub all: usize,
+    /// The most this process has had at once since it was last asked.
+    pub most_used: usize,
+}
+
+/// The memory of a GPU; `None` on the processor.
+pub fn memory(device: &Device) -> Result<Option<Memory>> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return super::ops::cuda::memory(device).map(Some);
+    }
+    let Device::Cpu = device else { bail!("there are no kernels for {device:?}") };
+    Ok(None)
+}
+
+#[cfg(feature = "cuda")]
+fn open_gpu(ordinal: usize) -> Result<Device> {
+    super::ops::cuda::open(ordinal)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_gpu(_: usize) -> Result<Device> {
+    bail!("{NO_KERNELS}")
+}
+
+/// Bytes of activations that may be kept on this device, now that a model's weights are on it.
+pub(super) fn activation_budget(device: &Device) -> Result<usize> {
+    // The rest is for gradients, the optimizer's moments and what a step allocates in between.
+    Ok(memory(device)?.map_or(ACTIVATION_BUDGET_BYTES, |memory| memory.free / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names_and_refusals_say_the_way_out() {
+        assert!(matches!(open("cpu"), Ok(Device::Cpu)));
+        for unknown in ["gpu", "cuda0", "cuda:", "cuda:x", ""] {
+            let refused = open(unknown).expect_err("refused").to_string();
+            assert!(refused.contains("use cpu, cuda or cuda:N"), "{refused}");
+        }
+        #[cfg(not(feature = "cuda"))]
+        assert!(open("cuda:1").expect_err("refused").to_string().contains("scripts/cuda/build.sh"));
+    }
+}
