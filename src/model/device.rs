@@ -2,8 +2,10 @@
 
 use candle_core::{Device, Result, bail};
 
-/// Bytes of activations that are kept on the processor, before a batch's blocks keep their inputs only and compute the rest again.
-const ACTIVATION_BUDGET_BYTES: usize = 768 << 20;
+/// Most bytes of activations that are kept on the processor, before a batch's blocks keep their inputs only and compute the rest again.
+const MOST_ACTIVATION_BYTES: u64 = 2 << 30;
+/// ... and this part of the memory at most.
+const ACTIVATION_SHARE: u64 = 8;
 
 /// Opens `cpu`, `cuda` (the first GPU) or `cuda:N`.
 ///
@@ -80,13 +82,35 @@ fn open_gpu(_: usize) -> Result<Device> {
 
 /// Bytes of activations that may be kept on this device, now that a model's weights are on it.
 pub(super) fn activation_budget(device: &Device) -> Result<usize> {
-    // The rest is for gradients, the optimizer's moments and what a step allocates in between.
-    Ok(memory(device)?.map_or(ACTIVATION_BUDGET_BYTES, |memory| memory.free / 2))
+    // The rest is for gradients, the optimizer's moments and what a step allocates in between. The budget moves time and memory,
+    // never a result: what is computed again is the same to the last bit.
+    Ok(match memory(device)? {
+        Some(memory) => memory.free / 2,
+        None => host_memory_bytes()
+            .map_or(MOST_ACTIVATION_BYTES, |all| MOST_ACTIVATION_BYTES.min(all / ACTIVATION_SHARE))
+            as usize,
+    })
+}
+
+/// The memory of this machine, or what its container may have of it; as Linux says it.
+fn host_memory_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let all = kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10;
+    let of_container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    Some(of_container.and_then(|max| max.trim().parse().ok()).map_or(all, |max: u64| all.min(max)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_of_the_memory_is_for_activations() {
+        let budget = activation_budget(&Device::Cpu).expect("known") as u64;
+        assert!((1 << 20..=MOST_ACTIVATION_BYTES).contains(&budget), "{budget}");
+        assert!(host_memory_bytes().is_none_or(|all| budget <= all / ACTIVATION_SHARE), "{budget}");
+    }
 
     #[test]
     fn devices_have_names_and_refusals_say_the_way_out() {
