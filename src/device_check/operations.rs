@@ -125,8 +125,8 @@ fn rms_norm(side: &Side) -> Result<Outputs> {
 fn swiglu(side: &Side) -> Result<Outputs> {
     let [gate, up, dy] = [1, 2, 3].map(|seed| side.activations(&[TOKENS, WIDTH + 1], seed));
     let (gate, up, dy) = (gate?, up?, dy?);
-    let y = side.compute.swiglu(&gate, &up)?;
-    let (d_gate, d_up) = side.compute.swiglu_backward(&dy, &gate, &up)?;
+    let y = side.compute.gated(&gate, &up, crate::model::ops::Activation::Silu)?;
+    let (d_gate, d_up) = side.compute.gated_backward(&dy, &gate, &up, crate::model::ops::Activation::Silu)?;
     Ok(named([("y", y), ("dgate", d_gate), ("dup", d_up)]))
 }
 
@@ -149,12 +149,18 @@ fn attention(side: &Side, heads: Heads) -> Result<Outputs> {
     let (k, v) = (side.activations(&[n, heads.kv_width()], 2)?, side.activations(&[n, heads.kv_width()], 3)?);
     let joined = compute.join_rotated(&q, &k, &v, heads, &table)?;
     let dtype = compute.dtype();
-    let kept = compute.attention(&joined, &batch.sequences, heads, dtype)?;
+    let kept = compute.attention(&joined, &batch.sequences, crate::model::ops::AttentionShape::plain(heads, dtype))?;
     let d_output = side.activations(&[n, heads.q_width()], 4)?;
-    let d_joined = compute.attention_backward(&d_output, &joined, &kept, &batch.sequences, (heads, dtype))?;
+    let d_joined = compute.attention_backward(
+        &d_output,
+        &joined,
+        &kept,
+        &batch.sequences,
+        crate::model::ops::AttentionShape::plain(heads, dtype),
+    )?;
     let (dq, dk, dv) = compute.split_rotated_back(&d_joined, heads, &table)?;
     let one = side.activations(&[137, heads.joined_width()], 5)?;
-    let last = compute.attention_last(&one, heads, dtype)?;
+    let last = compute.attention_last(&one, crate::model::ops::AttentionShape::plain(heads, dtype))?;
     Ok(named([
         ("q, k, v turned", joined),
         ("attention", kept.output),
@@ -171,13 +177,13 @@ fn head(side: &Side) -> Result<Outputs> {
     let hidden = side.activations(&[TOKENS, WIDTH], 1)?;
     let weight = side.weight(&[VOCABULARY, WIDTH], 2)?;
     let targets: Vec<u32> = (0..TOKENS).map(|i| (i * 97 % VOCABULARY) as u32).collect();
-    let dtype = compute.dtype();
-    let scored = compute.completion_logps(&hidden, &weight, &targets, Head::Score, dtype)?;
-    let frozen = compute.completion_logps(&hidden, &weight, &targets, Head::Frozen, dtype)?;
+    let logits = crate::model::ops::LogitShape { softcap: None, dtype: compute.dtype() };
+    let scored = compute.completion_logps(&hidden, &weight, &targets, Head::Score, logits)?;
+    let frozen = compute.completion_logps(&hidden, &weight, &targets, Head::Frozen, logits)?;
     let d_logps: Vec<f32> = noise(&[TOKENS], 3)?.to_vec1()?;
     let d_weight = Tensor::zeros((VOCABULARY, WIDTH), DType::F32, compute.device())?;
     let trained = side.numbers(&[VOCABULARY, WIDTH], 2)?;
-    let scoring = Scoring { targets: &targets, d_logps: &d_logps, dtype };
+    let scoring = Scoring { targets: &targets, d_logps: &d_logps, logits };
     let d_hidden = compute.head_backward(&hidden, &trained, scoring, &d_weight)?;
     let Some(unscaled) = frozen.d_hidden else { candle_core::bail!("the gradient is missing") };
     Ok(named([

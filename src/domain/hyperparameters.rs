@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::{Clip, Losses, Method, Mix, ObjectiveSpec, Problems, WeightConvention, Weighting};
+use super::{Clip, Losses, Method, Mix, ObjectiveSpec, Problems, TargetModule, WeightConvention, Weighting};
 
 /// A setting that is either left to us (`"auto"`) or given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -92,39 +92,6 @@ pub enum Dtype {
     /// Frozen weights are stored, and the factors of every product rounded, as bfloat16; sums, trained weights, the optimizer and
     /// all else stay float32. About twice as fast where the processor multiplies bfloat16 (AVX-512 BF16), slower elsewhere.
     Bfloat16,
-}
-
-/// A linear layer that LoRA can be attached to (PEFT's names).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names are the layers' own")]
-pub enum TargetModule {
-    QProj,
-    KProj,
-    VProj,
-    OProj,
-    GateProj,
-    UpProj,
-    DownProj,
-}
-
-impl TargetModule {
-    /// All seven, in the order of a block's forward pass.
-    pub const ALL: [Self; 7] =
-        [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
-
-    /// The layer's name in a checkpoint.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::QProj => "q_proj",
-            Self::KProj => "k_proj",
-            Self::VProj => "v_proj",
-            Self::OProj => "o_proj",
-            Self::GateProj => "gate_proj",
-            Self::UpProj => "up_proj",
-            Self::DownProj => "down_proj",
-        }
-    }
 }
 
 /// LoRA (arXiv 2106.09685) with PEFT's semantics: y = Wx + (alpha/rank)·B·A·dropout(x).

@@ -1,5 +1,6 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
+mod families;
 mod golden;
 mod gradients;
 mod hub;

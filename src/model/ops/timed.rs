@@ -10,8 +10,8 @@ use std::{
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{
-    Activation, AdamWStep, Attention, AttentionShape, CompletionLogps, Factor, Head, Heads, Kernels, LogitShape, RopeTable,
-    Scoring, Sum,
+    Activation, AdamWStep, Attention, AttentionShape, CompletionLogps, Factor, Head, Heads, Kernels, LogitShape,
+    RopeTable, Scoring, Sum,
 };
 use crate::{domain::Dtype, model::layout::Sequence};
 
