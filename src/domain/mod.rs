@@ -40,4 +40,4 @@ pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_refe
 pub use reference_score::{ReferenceScore, ScorePrecision};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use sides::Sides;
-pub use target_module::TargetModule;
+pub use target_module::{TargetChoice, TargetModule, TargetModules};

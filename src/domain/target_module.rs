@@ -1,6 +1,6 @@
 //! The layers LoRA can be attached to.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// A linear layer that LoRA can be attached to (PEFT's names). Which of them a model has depends on its architecture.
@@ -90,9 +90,124 @@ impl TargetModule {
     }
 }
 
+/// Which of a model's layers LoRA is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TargetModules {
+    /// A choice that is made by the model's architecture.
+    ByArchitecture(TargetChoice),
+    /// These.
+    Listed(Vec<TargetModule>),
+}
+
+/// A choice of layers that every architecture has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum TargetChoice {
+    /// What PEFT attaches LoRA to if nobody says.
+    #[serde(rename = "auto")]
+    Auto,
+    /// Every linear layer of the blocks.
+    #[serde(rename = "all-linear")]
+    AllLinear,
+}
+
+impl Default for TargetModules {
+    fn default() -> Self {
+        Self::ByArchitecture(TargetChoice::Auto)
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetModules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Through a JSON value, so that the error names the word that is wrong.
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let result = match &value {
+            serde_json::Value::Null => return Ok(Self::default()),
+            serde_json::Value::String(_) => TargetChoice::deserialize(value).map(Self::ByArchitecture),
+            _ => Vec::deserialize(value).map(Self::Listed),
+        };
+        result.map_err(|e| serde::de::Error::custom(format!("{e}; a list of layers, \"auto\" or \"all-linear\"")))
+    }
+}
+
+impl TargetModules {
+    /// Whether a list names at least one layer, and none twice.
+    pub fn is_sound(&self) -> bool {
+        match self {
+            Self::ByArchitecture(_) => true,
+            Self::Listed(list) => {
+                let distinct: std::collections::BTreeSet<_> = list.iter().collect();
+                !list.is_empty() && distinct.len() == list.len()
+            }
+        }
+    }
+
+    /// The layers in a model of this architecture.
+    ///
+    /// # Errors
+    /// In words: the architecture has no such layer; those it has.
+    pub fn of_architecture(&self, architecture: &str) -> Result<Vec<TargetModule>, String> {
+        let Some((all, default)) = linear_layers(architecture) else {
+            return Err(format!("LoRA knows no layers of {architecture}"));
+        };
+        match self {
+            Self::ByArchitecture(TargetChoice::Auto) => Ok(default.to_vec()),
+            Self::ByArchitecture(TargetChoice::AllLinear) => Ok(all.to_vec()),
+            Self::Listed(list) => match list.iter().find(|module| !all.contains(module)) {
+                None => Ok(list.clone()),
+                Some(unknown) => {
+                    let names = all.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", ");
+                    let unknown = unknown.as_str();
+                    Err(format!("a {architecture} has no layer {unknown}; it has {names} (\"all-linear\" takes all)"))
+                }
+            },
+        }
+    }
+}
+
+/// All linear layers of an architecture's blocks, in their order, and PEFT's default.
+fn linear_layers(architecture: &str) -> Option<(&'static [TargetModule], &'static [TargetModule])> {
+    use TargetModule as M;
+    Some(match architecture {
+        "LlamaForCausalLM" | "MistralForCausalLM" | "Qwen2ForCausalLM" | "Qwen3ForCausalLM" | "Gemma2ForCausalLM"
+        | "Gemma3ForCausalLM" => {
+            (&[M::QProj, M::KProj, M::VProj, M::OProj, M::GateProj, M::UpProj, M::DownProj], &[M::QProj, M::VProj])
+        }
+        "Phi3ForCausalLM" => (&[M::QkvProj, M::OProj, M::GateUpProj, M::DownProj], &[M::QkvProj]),
+        "GPT2LMHeadModel" => (&[M::CAttn, M::CProj, M::CFc], &[M::CAttn]),
+        "GPTNeoXForCausalLM" => (&[M::QueryKeyValue, M::Dense, M::DenseHTo4h, M::Dense4hToH], &[M::QueryKeyValue]),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_choice_is_a_word_or_a_list() {
+        let read = |value: serde_json::Value| serde_json::from_value::<TargetModules>(value);
+        assert_eq!(read(serde_json::Value::Null).expect("read"), TargetModules::default());
+        for value in [serde_json::json!("auto"), serde_json::json!("all-linear"), serde_json::json!(["c_attn"])] {
+            let read = read(value.clone()).expect("read");
+            assert_eq!(serde_json::to_value(read).expect("written"), value);
+        }
+        let refusal = read(serde_json::json!(["q_proj", "head"])).expect_err("refused").to_string();
+        assert!(refusal.contains("head") && refusal.contains("all-linear"), "{refusal}");
+        assert!(!TargetModules::Listed(vec![]).is_sound());
+        assert!(!TargetModules::Listed(vec![TargetModule::QProj; 2]).is_sound());
+    }
+
+    #[test]
+    fn an_architecture_has_some_layers_and_not_others() {
+        let all = TargetModules::ByArchitecture(TargetChoice::AllLinear);
+        assert_eq!(all.of_architecture("LlamaForCausalLM").expect("known").len(), 7);
+        let auto = TargetModules::default();
+        assert_eq!(auto.of_architecture("GPT2LMHeadModel"), Ok(vec![TargetModule::CAttn]));
+        let listed = TargetModules::Listed(vec![TargetModule::CFc, TargetModule::QProj]);
+        let refusal = listed.of_architecture("GPT2LMHeadModel").expect_err("refused");
+        assert!(refusal.contains("no layer q_proj") && refusal.contains("c_attn, c_proj, c_fc"), "{refusal}");
+    }
 
     #[test]
     fn names_are_those_on_the_wire() {

@@ -1,6 +1,9 @@
 //! What a trained model is written as: a PEFT adapter, or a Hugging Face directory.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 use candle_core::Tensor;
 
@@ -18,7 +21,8 @@ pub fn save_adapter(
         &directory.join("adapter_model.safetensors"),
         parameters.iter().map(|(_, name, value)| (name, value.clone())),
     )?;
-    let targets: Vec<&str> = lora.target_modules.iter().map(|m| m.as_str()).collect();
+    let layers = parameters.iter().filter_map(|(_, name, _)| name.strip_suffix(".lora_A.weight")?.rsplit('.').next());
+    let targets: BTreeSet<&str> = layers.collect();
     let config = serde_json::json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": true,
         "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "target_modules": targets,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use candle_core::{Device, Tensor};
 use mrpo::{
-    domain::{Dtype, Lora, ModelLocation, TargetModule, WeightsFormat},
+    domain::{Dtype, Lora, ModelLocation, TargetModule, TargetModules, WeightsFormat},
     model::{
         Decoder, DropoutKey, FAMILIES, Gradients, LoraShape, Parameters, Purpose, Tuning, Weights, generate_greedy,
         inspect, layout::Packed, save_adapter, save_full,
@@ -23,11 +23,11 @@ const GRADIENT_TOLERANCE: f32 = 5e-5;
 
 #[derive(Deserialize)]
 struct Prompts {
-    prompts: Vec<Prompt>,
+    prompts: Vec<Conversation>,
 }
 
 #[derive(Deserialize)]
-struct Prompt {
+struct Conversation {
     prompt: Vec<u32>,
     completions: Vec<Vec<u32>>,
     coefficients: Vec<f32>,
@@ -38,7 +38,7 @@ struct Fixture {
     name: &'static str,
     directory: PathBuf,
     expected: HashMap<String, Tensor>,
-    prompts: Vec<Prompt>,
+    prompts: Vec<Conversation>,
 }
 
 impl Fixture {
@@ -64,7 +64,7 @@ impl Fixture {
 
     /// dL/dlogp of every scored token.
     fn d_logps(&self) -> Vec<f32> {
-        let of_completion = |p: &Prompt| {
+        let of_completion = |p: &Conversation| {
             let tokens = p.completions.iter().zip(&p.coefficients).map(|(c, coefficient)| vec![*coefficient; c.len()]);
             tokens.collect::<Vec<_>>().concat()
         };
@@ -119,7 +119,7 @@ impl Fixture {
     }
 }
 
-impl Prompt {
+impl Conversation {
     fn push_to(&self, batch: &mut Packed) {
         batch.push(&self.prompt, &self.completions.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }
@@ -249,7 +249,7 @@ fn what_is_saved_is_what_transformers_and_peft_wrote() {
         same(saved.path().join("model.safetensors"), fixture.directory.join("model.safetensors"));
 
         let (decoder, parameters) = fixture.lora();
-        let target_modules = decoder.config().family.targets();
+        let target_modules = TargetModules::default();
         let lora = Lora { rank: 2, alpha: 8.0, dropout: 0.0, target_modules };
         save_adapter(saved.path(), &parameters, decoder.config(), (&lora, "base")).expect("saved");
         let adapter = fixture.directory.join("adapter");

@@ -6,13 +6,10 @@ use candle_core::Tensor;
 use serde_json::{Map, Value};
 
 use super::{Family, Name, NormKind, Part, metadata::Metadata, name, set_windows, settings::Settings};
-use crate::{
-    domain::TargetModule,
-    model::{
-        ModelConfig, ModelError,
-        config::Biases,
-        rope::{Rope, RopeScaling},
-    },
+use crate::model::{
+    ModelConfig, ModelError,
+    config::Biases,
+    rope::{Rope, RopeScaling},
 };
 
 /// Gemma 2.
@@ -20,7 +17,6 @@ pub(super) static GEMMA2: Family = Family {
     architecture: "Gemma2ForCausalLM",
     model_type: "gemma2",
     gguf: Some("gemma2"),
-    default_targets: &[TargetModule::QProj, TargetModule::VProj],
     norm: NormKind::RmsPlusOne,
     stores_transposed: false,
     is_fused_by_head: false,
@@ -51,7 +47,6 @@ pub(super) static GEMMA3: Family = Family {
     architecture: "Gemma3ForCausalLM",
     model_type: "gemma3_text",
     gguf: Some("gemma3"),
-    default_targets: &[TargetModule::QProj, TargetModule::VProj],
     norm: NormKind::RmsPlusOne,
     stores_transposed: false,
     is_fused_by_head: false,

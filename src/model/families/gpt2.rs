@@ -1,13 +1,10 @@
 //! GPT-2: learned positions, layer normalisation, biases everywhere; matrices stored (in, out).
 
 use super::{Family, Name, NormKind, Part, as_it_is, name};
-use crate::{
-    domain::TargetModule,
-    model::{
-        ModelError,
-        config::Biases,
-        rope::{Rope, RopeScaling},
-    },
+use crate::model::{
+    ModelError,
+    config::Biases,
+    rope::{Rope, RopeScaling},
 };
 
 /// See the module.
@@ -15,7 +12,6 @@ pub(super) static GPT2: Family = Family {
     architecture: "GPT2LMHeadModel",
     model_type: "gpt2",
     gguf: Some("gpt2"),
-    default_targets: &[TargetModule::CAttn],
     norm: NormKind::Layer,
     stores_transposed: true,
     is_fused_by_head: false,

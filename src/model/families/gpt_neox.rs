@@ -4,17 +4,13 @@
 use candle_core::Tensor;
 
 use super::{Family, Name, NormKind, Part, name};
-use crate::{
-    domain::TargetModule,
-    model::{ModelConfig, config::Biases},
-};
+use crate::model::{ModelConfig, config::Biases};
 
 /// See the module.
 pub(super) static GPT_NEOX: Family = Family {
     architecture: "GPTNeoXForCausalLM",
     model_type: "gpt_neox",
     gguf: Some("gptneox"),
-    default_targets: &[TargetModule::QueryKeyValue],
     norm: NormKind::Layer,
     stores_transposed: false,
     is_fused_by_head: true,

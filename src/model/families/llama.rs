@@ -3,17 +3,13 @@
 use candle_core::Tensor;
 
 use super::{Family, Name, NormKind, Part, name, nothing_to_add};
-use crate::{
-    domain::TargetModule,
-    model::{ModelConfig, ModelError, config::Biases},
-};
+use crate::model::{ModelConfig, ModelError, config::Biases};
 
 /// See the module.
 pub(super) static LLAMA: Family = Family {
     architecture: "LlamaForCausalLM",
     model_type: "llama",
     gguf: Some("llama"),
-    default_targets: &[TargetModule::QProj, TargetModule::VProj],
     norm: NormKind::Rms,
     stores_transposed: false,
     is_fused_by_head: false,

@@ -1,14 +1,12 @@
 //! Mistral (arXiv 2310.06825): Llama whose queries may see a window only.
 
 use super::{Family, NormKind, as_it_is, llama, nothing_to_add, set_windows};
-use crate::domain::TargetModule;
 
 /// See the module.
 pub(super) static MISTRAL: Family = Family {
     architecture: "MistralForCausalLM",
     model_type: "mistral",
     gguf: None,
-    default_targets: &[TargetModule::QProj, TargetModule::VProj],
     norm: NormKind::Rms,
     stores_transposed: false,
     is_fused_by_head: false,

@@ -101,8 +101,6 @@ pub struct Family {
     pub model_type: &'static str,
     /// What llama.cpp calls it; `None` where it writes the family's models as another's.
     pub gguf: Option<&'static str>,
-    /// Where LoRA goes if nobody says (PEFT's choice).
-    pub default_targets: &'static [TargetModule],
     pub(super) norm: NormKind,
     /// Whether the matrices of its blocks are stored (in, out) in Hugging Face's files.
     pub(super) stores_transposed: bool,
@@ -253,6 +251,7 @@ fn as_it_is(_: &ModelConfig, _: Part, tensor: Tensor) -> candle_core::Result<Ten
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{TargetChoice, TargetModules};
 
     #[test]
     fn names_are_found_both_ways() {
@@ -265,7 +264,8 @@ mod tests {
                 let found = family.of_gguf_tensor(&format!("{gguf}.weight"));
                 assert_eq!(found, Some((name.part, hf)), "{gguf}");
             }
-            assert!(family.default_targets.iter().all(|target| family.targets().contains(target)), "{family:?}");
+            let all = TargetModules::ByArchitecture(TargetChoice::AllLinear);
+            assert_eq!(all.of_architecture(family.architecture), Ok(family.targets()));
         }
         assert_eq!(gpt2::GPT2.full_name("h.0.ln_1.weight"), "transformer.h.0.ln_1.weight");
         assert_eq!(gpt2::GPT2.full_name("wte.weight"), "transformer.wte.weight");

@@ -2,14 +2,12 @@
 //! each head.
 
 use super::{Family, Name, NormKind, Part, as_it_is, name, set_windows};
-use crate::domain::TargetModule;
 
 /// See the module.
 pub(super) static PHI3: Family = Family {
     architecture: "Phi3ForCausalLM",
     model_type: "phi3",
     gguf: Some("phi3"),
-    default_targets: &[TargetModule::QkvProj],
     norm: NormKind::Rms,
     stores_transposed: false,
     is_fused_by_head: false,

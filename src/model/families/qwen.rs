@@ -2,17 +2,13 @@
 //! queries and keys normalised instead.
 
 use super::{Family, Name, NormKind, Part, as_it_is, llama, name, nothing_to_add, set_windows, settings::Settings};
-use crate::{
-    domain::TargetModule,
-    model::{ModelConfig, ModelError, config::Biases},
-};
+use crate::model::{ModelConfig, ModelError, config::Biases};
 
 /// Qwen 2 and 2.5.
 pub(super) static QWEN2: Family = Family {
     architecture: "Qwen2ForCausalLM",
     model_type: "qwen2",
     gguf: Some("qwen2"),
-    default_targets: &[TargetModule::QProj, TargetModule::VProj],
     norm: NormKind::Rms,
     stores_transposed: false,
     is_fused_by_head: false,
@@ -32,7 +28,6 @@ pub(super) static QWEN3: Family = Family {
     architecture: "Qwen3ForCausalLM",
     model_type: "qwen3",
     gguf: Some("qwen3"),
-    default_targets: &[TargetModule::QProj, TargetModule::VProj],
     norm: NormKind::Rms,
     stores_transposed: false,
     is_fused_by_head: false,
