@@ -109,14 +109,18 @@ template <typename T> Array<float> as_float(const Array<T>& from) {
 }
 
 
-#include "pointwise.h"
 #include "attention.h"
+#include "pointwise.h"
+#include "rows.h"
 
 int main() {
+    check_all_rows<float>();
+    check_all_rows<bf16>();
     check_pointwise<float>();
     check_pointwise<bf16>();
     check_optimizer();
     check_attention();
+    check_attention_variants();
     printf("%d checks, %d failures\n", n_checks, n_failures);
     return n_failures != 0;
 }
