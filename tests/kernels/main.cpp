@@ -71,7 +71,7 @@ template <typename T> void compare(const char* what, const Array<T>& got, const 
     for (double w : want) largest = std::max(largest, std::fabs(w));
     for (size_t i = 0; i < want.size(); i++) {
         const double error = std::fabs(value(got[i]) - want[i]) / largest;
-        if (!(error <= worst)) worst = error, at = i;  // NaN too.
+        if (!std::isnan(worst) && !(error <= worst)) worst = error, at = i;  // NaN is the worst.
     }
     if (got.n != want.size() || !(worst <= tolerance)) {
         n_failures++;
