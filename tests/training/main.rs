@@ -10,6 +10,7 @@ mod parity;
 mod resume;
 mod sampling;
 mod scores;
+mod sentence_piece;
 mod step;
 mod stops;
 mod text;

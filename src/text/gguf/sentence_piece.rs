@@ -27,17 +27,17 @@ pub(super) fn scored(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
         let (n, m) = (vocabulary.tokens.len(), scores.len());
         return Err(TextError::Invalid(format!("the GGUF file has {n} tokens and {m} scores")));
     }
-    // Converters that know the merges and no scores write one score for all.
-    let merges = match metadata.get("tokenizer.ggml.merges") {
-        Some(_) => merges(metadata)?,
-        None if scores.iter().all(|score| *score == scores[0]) => {
-            return Err(TextError::Invalid(
-                "all tokens of the GGUF file have the same score, which leaves no order to join them in: use the model's \
-                 Hugging Face directory, which has a tokenizer.json"
-                    .into(),
-            ));
-        }
-        None => merges_by_score(&vocabulary, &scores),
+    let merges = if scores.iter().any(|score| *score != scores[0]) {
+        merges_by_score(&vocabulary, &scores)
+    } else if metadata.get("tokenizer.ggml.merges").is_some() {
+        // Converters that know the merges and no scores write one score for all.
+        merges(metadata)?
+    } else {
+        return Err(TextError::Invalid(
+            "all tokens of the GGUF file have the same score, which leaves no order to join them in: use the model's \
+             Hugging Face directory, which has a tokenizer.json"
+                .into(),
+        ));
     };
     let starts_with_space = metadata.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
     // Phi 3's special tokens take the white space behind them along, which GGUF has no way to say.

@@ -63,13 +63,13 @@ impl<'a> Vocabulary<'a> {
         self.tokens.iter().zip(0_u32..).map(|(token, id)| ((*token).to_owned(), id)).collect()
     }
 
-    /// Makes the tokenizer find the special and the added tokens; with `takes_space_after`, a special one together with the white
-    /// space behind it. All are in the vocabulary already, so that adding them gives no new ids.
+    /// Makes the tokenizer find the special and the added tokens; with `takes_space_after`, nearly all together with the white
+    /// space behind them. All are in the vocabulary already, so that adding them gives no new ids.
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer, takes_space_after: bool) -> Result<(), TextError> {
         let of_kind = |wanted, special| {
             let chosen = self.tokens.iter().zip(&self.kinds).filter(move |(_, kind)| **kind == wanted);
             chosen.map(move |(token, _)| {
-                let strips = takes_space_after && special && !["<s>", "<unk>", "<|endoftext|>"].contains(token);
+                let strips = takes_space_after && !["<s>", "<unk>", "<|endoftext|>"].contains(token);
                 AddedToken::from(*token, special).normalized(false).rstrip(strips)
             })
         };
