@@ -1,11 +1,9 @@
 //! `llama` and `gemma4`: SentencePiece's BPE. No words are cut: a space is the character ▁ and pairs are joined across it.
 
-use std::collections::HashSet;
-
 use tokenizers::{
     DecoderWrapper, NormalizerWrapper, Tokenizer,
     decoders::{byte_fallback::ByteFallback, fuse::Fuse, sequence::Sequence as Decoders, strip::Strip},
-    models::bpe::{BPE, Merges},
+    models::bpe::{BPE, Merges, Vocab},
     normalizers::{Prepend, Replace, Sequence as Normalizers},
 };
 
@@ -27,8 +25,9 @@ pub(super) fn scored(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
         let (n, m) = (vocabulary.tokens.len(), scores.len());
         return Err(TextError::Invalid(format!("the GGUF file has {n} tokens and {m} scores")));
     }
+    let ids = vocabulary.ids();
     let merges = if scores.iter().any(|score| *score != scores[0]) {
-        merges_by_score(&vocabulary, &scores)
+        merges_by_score(&vocabulary, &ids, &scores)
     } else if metadata.get("tokenizer.ggml.merges").is_some() {
         // Converters that know the merges and no scores write one score for all.
         merges(metadata)?
@@ -42,7 +41,7 @@ pub(super) fn scored(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
     let starts_with_space = metadata.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
     // Phi 3's special tokens take the white space behind them along, which GGUF has no way to say.
     let takes_space_after = metadata.text_or_empty("general.architecture") == "phi3";
-    let mut tokenizer = tokenizer(&vocabulary, merges, starts_with_space)?;
+    let mut tokenizer = tokenizer(&vocabulary, ids, merges, starts_with_space)?;
     vocabulary.add_to(&mut tokenizer, takes_space_after)?;
     Ok(Kind { tokenizer, starts_with_bos: true, bos_id: Some(1), eos_id: Some(2) })
 }
@@ -50,12 +49,17 @@ pub(super) fn scored(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
 /// The same with a list of merges in place of scores, as Gemma 4 has it.
 pub(super) fn merged(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
     let vocabulary = Vocabulary::read(metadata)?;
-    let mut tokenizer = tokenizer(&vocabulary, merges(metadata)?, false)?;
+    let mut tokenizer = tokenizer(&vocabulary, vocabulary.ids(), merges(metadata)?, false)?;
     vocabulary.add_to(&mut tokenizer, false)?;
     Ok(Kind { tokenizer, starts_with_bos: true, bos_id: None, eos_id: None })
 }
 
-fn tokenizer(vocabulary: &Vocabulary<'_>, merges: Merges, starts_with_space: bool) -> Result<Tokenizer, TextError> {
+fn tokenizer(
+    vocabulary: &Vocabulary<'_>,
+    ids: Vocab,
+    merges: Merges,
+    starts_with_space: bool,
+) -> Result<Tokenizer, TextError> {
     let n_bytes = vocabulary.kinds.iter().filter(|kind| **kind == TokenKind::Byte).count();
     if n_bytes != 256 {
         return Err(TextError::Unsupported(format!(
@@ -63,7 +67,7 @@ fn tokenizer(vocabulary: &Vocabulary<'_>, merges: Merges, starts_with_space: boo
              model's Hugging Face directory, which has a tokenizer.json"
         )));
     }
-    let bpe = BPE::builder().vocab_and_merges(vocabulary.ids(), merges).byte_fallback(true).fuse_unk(true);
+    let bpe = BPE::builder().vocab_and_merges(ids, merges).byte_fallback(true).fuse_unk(true);
     let mut tokenizer = Tokenizer::new(bpe.build().map_err(|e| TextError::Invalid(e.to_string()))?);
 
     let mut normalizers: Vec<NormalizerWrapper> = vec![Replace::new(" ", SPACE).map_err(failed)?.into()];
@@ -83,20 +87,22 @@ fn tokenizer(vocabulary: &Vocabulary<'_>, merges: Merges, starts_with_space: boo
 ///
 /// Where scores are equal SentencePiece joins the leftmost neighbours first and so lets a run of spaces grow from its left:
 /// the longest left half comes first. Special tokens are no pieces: a text that spells one must not become it.
-fn merges_by_score(vocabulary: &Vocabulary<'_>, scores: &[f32]) -> Merges {
-    let is_piece = |kind: TokenKind| matches!(kind, TokenKind::Normal | TokenKind::UserDefined);
-    let pieces =
-        || vocabulary.tokens.iter().zip(&vocabulary.kinds).zip(scores).filter(|((_, kind), _)| is_piece(**kind));
-    let known: HashSet<&str> = pieces().map(|((piece, _), _)| *piece).collect();
+fn merges_by_score(vocabulary: &Vocabulary<'_>, ids: &Vocab, scores: &[f32]) -> Merges {
+    let is_piece = |id: usize| matches!(vocabulary.kinds[id], TokenKind::Normal | TokenKind::UserDefined);
+    let is_known = |text: &str| ids.get(text).is_some_and(|id| is_piece(*id as usize));
+    let mut pieces: Vec<usize> = (0..scores.len()).filter(|id| is_piece(*id)).collect();
+    pieces.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
     let mut merges: Vec<(f32, &str, &str)> = Vec::new();
-    for ((piece, _), score) in pieces() {
+    for id in pieces {
+        let piece = vocabulary.tokens[id];
         for (at, _) in piece.char_indices().skip(1) {
             let (left, right) = piece.split_at(at);
-            if known.contains(left) && known.contains(right) {
-                merges.push((*score, left, right));
+            if is_known(left) && is_known(right) {
+                merges.push((scores[id], left, right));
             }
         }
     }
+    // Nearly in order already, which makes this cheap.
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.len().cmp(&a.1.len())).then(b.2.len().cmp(&a.2.len())));
     merges.into_iter().map(|(_, left, right)| (left.to_owned(), right.to_owned())).collect()
 }
