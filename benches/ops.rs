@@ -12,7 +12,7 @@ use mrpo::{
     domain::Dtype,
     model::{
         layout::Packed,
-        ops::{Compute, Factor, Head, Heads, RopeTable},
+        ops::{Activation, AttentionShape, Compute, Factor, Head, Heads, LogitShape, RopeTable},
     },
 };
 
@@ -78,8 +78,8 @@ fn rms_norm(c: &mut Criterion) {
 }
 
 /// SiLU(gate) ⊙ up, forward and backward.
-fn swiglu(c: &mut Criterion) {
-    let mut group = c.benchmark_group("swiglu forward and backward");
+fn gated(c: &mut Criterion) {
+    let mut group = c.benchmark_group("gated SiLU forward and backward");
     let (gate, up, dy) = (random((TOKENS, INNER)), random((TOKENS, INNER)), random((TOKENS, INNER)));
     group.bench_function("candle", |b| {
         let (gate, up) = (Var::from_tensor(&gate).unwrap(), Var::from_tensor(&up).unwrap());
@@ -89,8 +89,8 @@ fn swiglu(c: &mut Criterion) {
     let compute = compute(Dtype::Float32);
     group.bench_function("mrpo", |b| {
         let gated = || {
-            black_box(compute.swiglu(&gate, &up)?);
-            compute.swiglu_backward(&dy, &gate, &up)
+            black_box(compute.gated(&gate, &up, Activation::Silu)?);
+            compute.gated_backward(&dy, &gate, &up, Activation::Silu)
         };
         b.iter(|| gated().unwrap());
     });
@@ -132,8 +132,14 @@ fn attention(c: &mut Criterion) {
         let compute = compute(dtype);
         group.bench_function(format!("mrpo {dtype:?}").to_lowercase(), |b| {
             let attention = || {
-                let kept = compute.attention(&joined, &one.sequences, HEADS, dtype)?;
-                compute.attention_backward(&d_output, &joined, &kept, &one.sequences, (HEADS, dtype))
+                let kept = compute.attention(&joined, &one.sequences, AttentionShape::plain(HEADS, dtype))?;
+                compute.attention_backward(
+                    &d_output,
+                    &joined,
+                    &kept,
+                    &one.sequences,
+                    AttentionShape::plain(HEADS, dtype),
+                )
             };
             b.iter(|| attention().unwrap());
         });
@@ -144,8 +150,8 @@ fn attention(c: &mut Criterion) {
     let d_output = random((pairs.tokens.len(), HEADS.q_width()));
     group.bench_function("mrpo bfloat16, as four pairs with shared prompts", |b| {
         let attention = || {
-            let kept = compute.attention(&joined, &pairs.sequences, HEADS, dtype)?;
-            compute.attention_backward(&d_output, &joined, &kept, &pairs.sequences, (HEADS, dtype))
+            let kept = compute.attention(&joined, &pairs.sequences, AttentionShape::plain(HEADS, dtype))?;
+            compute.attention_backward(&d_output, &joined, &kept, &pairs.sequences, AttentionShape::plain(HEADS, dtype))
         };
         b.iter(|| attention().unwrap());
     });
@@ -189,7 +195,11 @@ fn head(c: &mut Criterion) {
         let compute = compute(dtype);
         let weight = if dtype == Dtype::Bfloat16 { weight.to_dtype(DType::BF16).unwrap() } else { weight.clone() };
         group.bench_function(format!("mrpo {dtype:?}").to_lowercase(), |b| {
-            b.iter(|| compute.completion_logps(&hidden, &weight, &targets, Head::Frozen, dtype).unwrap());
+            b.iter(|| {
+                compute
+                    .completion_logps(&hidden, &weight, &targets, Head::Frozen, LogitShape { softcap: None, dtype })
+                    .unwrap()
+            });
         });
     }
 }
@@ -197,7 +207,7 @@ fn head(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(4));
-    targets = products, rms_norm, swiglu, attention, rope, head, step::step
+    targets = products, rms_norm, gated, attention, rope, head, step::step
 }
 criterion_main!(benches);
 
@@ -207,7 +217,7 @@ mod step {
     use criterion::{Criterion, Throughput};
     use mrpo::{
         domain::{Dtype, TargetModule},
-        model::{Decoder, DropoutKey, Gradients, LlamaConfig, LoraShape, Purpose, Rope, RopeScaling, Tuning, Weights},
+        model::{Decoder, DropoutKey, Gradients, LoraShape, ModelConfig, Purpose, Tuning, Weights},
     };
 
     use super::{HEADS, INNER, VOCABULARY, WIDTH, batch};
@@ -217,18 +227,12 @@ mod step {
 
     /// Forward and backward of four pairs, LoRA of rank 8 on q and v.
     pub(crate) fn step(c: &mut Criterion) {
-        let rope = Rope { theta: 10_000.0, scaling: RopeScaling::Default };
-        let config = LlamaConfig {
-            hidden_size: WIDTH,
-            intermediate_size: INNER,
-            n_layers: LAYERS,
-            heads: HEADS,
-            vocab_size: VOCABULARY,
-            rms_norm_eps: 1e-5,
-            rope,
-            tied: true,
-            max_position_embeddings: 2048,
-        };
+        let config = serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "hidden_size": WIDTH, "intermediate_size": INNER,
+            "num_hidden_layers": LAYERS, "num_attention_heads": HEADS.query, "num_key_value_heads": HEADS.key_value,
+            "vocab_size": VOCABULARY, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "max_position_embeddings": 2048,
+        });
+        let config = ModelConfig::from_json(config.to_string().as_bytes()).unwrap();
         let batch = batch();
         let mut group = c.benchmark_group("step: four pairs, six blocks");
         group.throughput(Throughput::Elements(batch.tokens.len() as u64));

@@ -11,10 +11,10 @@ use super::{
 use crate::{
     domain::{Dtype, TargetModule},
     model::{
-        LlamaConfig, Purpose, Tuning, device,
+        ModelConfig, Purpose, Tuning, device,
         layout::Packed,
         noise,
-        ops::{Compute, Factor, Heads, operation_times, time_operations},
+        ops::{AttentionShape, Compute, Factor, Heads, operation_times, time_operations},
     },
 };
 
@@ -30,16 +30,16 @@ const COMPLETION: usize = 129;
 /// A model's shape, by the name of one that has it.
 struct Model {
     name: &'static str,
-    config: LlamaConfig,
+    config: ModelConfig,
 }
 
-fn models() -> [Model; 3] {
+fn models() -> Result<[Model; 3]> {
     let heads = |query, key_value, size| Heads { query, key_value, size };
-    [
-        Model { name: "SmolLM2-135M", config: shape(30, (576, 1536), heads(9, 3, 64), 49_152) },
-        Model { name: "Llama-3.2-1B", config: shape(16, (2048, 8192), heads(32, 8, 64), 128_256) },
-        Model { name: "Llama-2-7B", config: shape(32, (4096, 11_008), heads(32, 32, 128), 32_000) },
-    ]
+    Ok([
+        Model { name: "SmolLM2-135M", config: shape(30, (576, 1536), heads(9, 3, 64), 49_152)? },
+        Model { name: "Llama-3.2-1B", config: shape(16, (2048, 8192), heads(32, 8, 64), 128_256)? },
+        Model { name: "Llama-2-7B", config: shape(32, (4096, 11_008), heads(32, 32, 128), 32_000)? },
+    ])
 }
 
 /// Seconds of a call, on a device that may still be working when it returns.
@@ -61,8 +61,9 @@ fn seconds(device: &Device, mut call: impl FnMut() -> Result<()>) -> Result<f64>
 /// Measures everything that fits the device.
 pub(super) fn measure(device: &Device, tell: &mut dyn FnMut(&Finding)) -> Result<()> {
     let is_gpu = device::memory(device)?.is_some();
+    let models = models()?;
     for dtype in [Dtype::Bfloat16, Dtype::Float32] {
-        for model in &models()[..if is_gpu { 3 } else { 1 }] {
+        for model in &models[..if is_gpu { 3 } else { 1 }] {
             products(device, dtype, &model.config, if is_gpu { 4096 } else { 768 }, tell)?;
         }
         let lengths: &[(usize, usize)] = if is_gpu { &[(512, 32), (4096, 4)] } else { &[(512, 2), (2048, 1)] };
@@ -70,22 +71,22 @@ pub(super) fn measure(device: &Device, tell: &mut dyn FnMut(&Finding)) -> Result
             attention(device, dtype, *n_tokens, *n_sequences, tell)?;
         }
     }
-    for model in models() {
-        if !is_gpu && model.name != models()[0].name {
+    for model in &models {
+        if !is_gpu && model.name != models[0].name {
             tell(&Finding::LeftOut { what: format!("steps of {}: it would take the processor minutes", model.name) });
             continue;
         }
-        let is_small = model.name == models()[0].name;
+        let is_small = model.name == models[0].name;
         let lora = ("lora", lora(&[TargetModule::QProj, TargetModule::VProj]));
-        step(device, &model, &lora, Dtype::Bfloat16, tell)?;
+        step(device, model, &lora, Dtype::Bfloat16, tell)?;
         if is_small || is_gpu {
-            step(device, &model, &lora, Dtype::Float32, tell)?;
+            step(device, model, &lora, Dtype::Float32, tell)?;
         }
-        step(device, &model, &("full", Tuning::Full), Dtype::Bfloat16, tell)?;
+        step(device, model, &("full", Tuning::Full), Dtype::Bfloat16, tell)?;
     }
     // Last: from here on every operation is waited for.
     time_operations();
-    for model in &models()[..if is_gpu { 3 } else { 1 }] {
+    for model in &models[..if is_gpu { 3 } else { 1 }] {
         let tuning = lora(&[TargetModule::QProj, TargetModule::VProj]);
         if !fits(device, model, &tuning, Dtype::Bfloat16)? {
             continue;
@@ -104,7 +105,7 @@ pub(super) fn measure(device: &Device, tell: &mut dyn FnMut(&Finding)) -> Result
 fn products(
     device: &Device,
     dtype: Dtype,
-    config: &LlamaConfig,
+    config: &ModelConfig,
     n_tokens: usize,
     tell: &mut dyn FnMut(&Finding),
 ) -> Result<()> {
@@ -131,7 +132,7 @@ fn attention(
     tell: &mut dyn FnMut(&Finding),
 ) -> Result<()> {
     let heads = Heads { query: 32, key_value: 8, size: 64 };
-    let compute = Compute::new(device, dtype)?;
+    let (shape, compute) = (AttentionShape::plain(heads, dtype), Compute::new(device, dtype)?);
     let mut batch = Packed::default();
     for _ in 0..n_sequences {
         batch.push(&vec![0; n_tokens], &[&[0]]);
@@ -141,8 +142,8 @@ fn attention(
     };
     let (joined, d_output) = (activations(heads.joined_width(), 1)?, activations(heads.q_width(), 2)?);
     let seconds = seconds(device, || {
-        let kept = compute.attention(&joined, &batch.sequences, heads, dtype)?;
-        compute.attention_backward(&d_output, &joined, &kept, &batch.sequences, (heads, dtype)).map(drop)
+        let kept = compute.attention(&joined, &batch.sequences, shape)?;
+        compute.attention_backward(&d_output, &joined, &kept, &batch.sequences, shape).map(drop)
     })?;
     let products = 7.0 * n_sequences as f64 * (n_tokens as f64).powi(2) * heads.q_width() as f64;
     tell(&Finding::Attention {
@@ -156,7 +157,7 @@ fn attention(
 }
 
 /// 16 pairs on a GPU, two on a processor: what a micro-batch of the defaults holds.
-fn batch(config: &LlamaConfig, is_gpu: bool) -> Packed {
+fn batch(config: &ModelConfig, is_gpu: bool) -> Packed {
     let mut batch = Packed::default();
     for _ in 0..if is_gpu { 16 } else { 2 } {
         push_pair(&mut batch, config.vocab_size, PROMPT, [COMPLETION; 2]);

@@ -6,8 +6,8 @@ use super::{Finding, Outputs, compare};
 use crate::{
     domain::{Dtype, TargetModule},
     model::{
-        Decoder, DropoutKey, Gradients, LlamaConfig, LoraShape, Parameters, Purpose, Rope, RopeScaling, Tuning,
-        Weights, layout::Packed, noise, ops::Heads,
+        Decoder, DropoutKey, Gradients, LoraShape, ModelConfig, Parameters, Purpose, Tuning, Weights, layout::Packed,
+        noise, ops::Heads,
     },
     train::{AdamW, AdamWSettings},
 };
@@ -17,24 +17,20 @@ pub(super) const ADAMW: AdamWSettings = AdamWSettings { beta1: 0.9, beta2: 0.999
 /// Names the forward passes.
 const KEY: DropoutKey = DropoutKey { seed: 1, pass: 0 };
 
-/// A model's shape but for its sizes.
+/// A Llama's shape but for its sizes.
 pub(super) fn shape(
     n_layers: usize,
     (hidden_size, intermediate_size): (usize, usize),
     heads: Heads,
     vocab_size: usize,
-) -> LlamaConfig {
-    LlamaConfig {
-        hidden_size,
-        intermediate_size,
-        n_layers,
-        heads,
-        vocab_size,
-        rms_norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::Default },
-        tied: true,
-        max_position_embeddings: 4096,
-    }
+) -> Result<ModelConfig> {
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size, "num_hidden_layers": n_layers, "num_attention_heads": heads.query,
+        "num_key_value_heads": heads.key_value, "head_dim": heads.size, "vocab_size": vocab_size, "rms_norm_eps": 1e-5,
+        "rope_theta": 10_000.0, "tie_word_embeddings": true, "max_position_embeddings": 4096,
+    });
+    ModelConfig::from_json(config.to_string().as_bytes()).map_err(candle_core::Error::wrap)
 }
 
 /// LoRA of rank 8.
@@ -59,7 +55,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    pub(super) fn new(config: LlamaConfig, tuning: &Tuning, dtype: Dtype, device: &Device) -> Result<Self> {
+    pub(super) fn new(config: ModelConfig, tuning: &Tuning, dtype: Dtype, device: &Device) -> Result<Self> {
         let in_words = |error: crate::model::ModelError| candle_core::Error::Msg(error.to_string());
         let weights = Weights::random(config, tuning.stored(dtype), device).map_err(in_words)?;
         let (decoder, mut parameters) = Decoder::new(weights, tuning, dtype).map_err(in_words)?;
@@ -118,18 +114,18 @@ pub(super) fn check(device: &Device, dtype: Dtype, tell: &mut dyn FnMut(&Finding
         // The smallest gradients are differences of much larger numbers.
         Dtype::Bfloat16 => 8e-2,
     };
-    let config = shape(2, (96, 200), Heads { query: 6, key_value: 2, size: 16 }, 307);
+    let config = shape(2, (96, 200), Heads { query: 6, key_value: 2, size: 16 }, 307)?;
     let mut batch = Packed::default();
     for (prompt, completions) in [(150, [132, 7]), (1, [1, 40])] {
         push_pair(&mut batch, config.vocab_size, prompt, completions);
     }
-    for (name, tuning) in [("LoRA", lora(&TargetModule::ALL)), ("full", Tuning::Full)] {
+    for (name, tuning) in [("LoRA", lora(&config.family.targets())), ("full", Tuning::Full)] {
         let expected = Training::new(config.clone(), &tuning, Dtype::Float32, &Device::Cpu)?;
         let found = Training::new(config.clone(), &tuning, dtype, device).and_then(|training| training.outputs(&batch));
         compare((name, dtype, limit), found, &expected.outputs(&batch)?, tell);
     }
     let train = || {
-        let mut training = Training::new(config.clone(), &lora(&TargetModule::ALL), dtype, device)?;
+        let mut training = Training::new(config.clone(), &lora(&config.family.targets()), dtype, device)?;
         (0..3).try_for_each(|_| training.step(&batch))?;
         training.bits()
     };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::{Clip, Losses, Method, Mix, ObjectiveSpec, Problems, WeightConvention, Weighting};
+use super::{Clip, Losses, Method, Mix, ObjectiveSpec, Problems, TargetModules, WeightConvention, Weighting};
 
 /// A setting that is either left to us (`"auto"`) or given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -94,39 +94,6 @@ pub enum Dtype {
     Bfloat16,
 }
 
-/// A linear layer that LoRA can be attached to (PEFT's names).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names are the layers' own")]
-pub enum TargetModule {
-    QProj,
-    KProj,
-    VProj,
-    OProj,
-    GateProj,
-    UpProj,
-    DownProj,
-}
-
-impl TargetModule {
-    /// All seven, in the order of a block's forward pass.
-    pub const ALL: [Self; 7] =
-        [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
-
-    /// The layer's name in a checkpoint.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::QProj => "q_proj",
-            Self::KProj => "k_proj",
-            Self::VProj => "v_proj",
-            Self::OProj => "o_proj",
-            Self::GateProj => "gate_proj",
-            Self::UpProj => "up_proj",
-            Self::DownProj => "down_proj",
-        }
-    }
-}
-
 /// LoRA (arXiv 2106.09685) with PEFT's semantics: y = Wx + (alpha/rank)·B·A·dropout(x).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Lora {
@@ -136,8 +103,9 @@ pub struct Lora {
     pub alpha: f64,
     /// Probability that an input of A is dropped while training.
     pub dropout: f64,
-    /// The layers it is attached to.
-    pub target_modules: Vec<TargetModule>,
+    /// The layers it is attached to: a list, `"all-linear"`, or `"auto"` (PEFT's choice); a choice becomes a list as soon as the base
+    /// model's architecture is known.
+    pub target_modules: TargetModules,
 }
 
 /// [`Lora`] as a client writes it: what is left out gets its default.
@@ -152,7 +120,7 @@ pub struct LoraRequest {
     #[serde(default)]
     pub dropout: Auto<f64>,
     #[serde(default)]
-    pub target_modules: Auto<Vec<TargetModule>>,
+    pub target_modules: TargetModules,
 }
 
 /// Training settings as a client writes them; each is `"auto"` (our default, see [`Hyperparameters`]) or a value.
@@ -321,9 +289,11 @@ impl Hyperparameters {
             check("lora/rank", (1..=1024).contains(&lora.rank), "between 1 and 1024");
             check("lora/alpha", positive(lora.alpha), "above 0");
             check("lora/dropout", (0.0..1.0).contains(&lora.dropout), "at least 0 and below 1");
-            let distinct: std::collections::BTreeSet<_> = lora.target_modules.iter().collect();
-            let ok = !distinct.is_empty() && distinct.len() == lora.target_modules.len();
-            check("lora/target_modules", ok, "a list of at least one layer, none of them twice");
+            check(
+                "lora/target_modules",
+                lora.target_modules.is_sound(),
+                "a list of at least one layer, none of them twice",
+            );
         }
     }
 }
@@ -357,7 +327,7 @@ fn resolve_lora(request: &LoraRequest) -> Lora {
         rank,
         alpha: request.alpha.or(2.0 * rank as f64),
         dropout: request.dropout.or(0.0),
-        target_modules: request.target_modules.clone().or(vec![TargetModule::QProj, TargetModule::VProj]),
+        target_modules: request.target_modules.clone(),
     }
 }
 

@@ -17,14 +17,14 @@ mod reference_list;
 mod reference_score;
 mod run_spec;
 mod sides;
+mod target_module;
 
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
 pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
 pub use hyperparameters::{
-    Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, TargetModule,
-    Truncation,
+    Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
 };
 pub use ids::{CheckpointId, EventId, FileId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
@@ -40,3 +40,4 @@ pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_refe
 pub use reference_score::{ReferenceScore, ScorePrecision};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use sides::Sides;
+pub use target_module::{TargetChoice, TargetModule, TargetModules};

@@ -6,7 +6,7 @@ use super::error::ApiError;
 use crate::{
     domain::{
         DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
-        ModelStatus, Problems, Reference, ReferencesRequest,
+        ModelRecord, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules,
     },
     store::{Store, StoreError},
 };
@@ -18,9 +18,12 @@ use crate::{
 pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpec, ApiError> {
     let mut problems = Problems::default();
     let listed = listed(store, request, &mut problems).await?;
-    let spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
+    let mut spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
 
-    check_model(store, &request.model, "/model", &mut problems).await?;
+    let base = check_model(store, &request.model, "/model", &mut problems).await?;
+    if let Some(base) = base.and_then(|base| base.info) {
+        name_targets(&mut spec, request, &base.architecture, &mut problems);
+    }
     let section = request.method.pointer();
     let inline = request.method.references().and_then(|references| match references {
         ReferencesRequest::Inline(references) => Some(references.as_slice()),
@@ -65,7 +68,12 @@ async fn listed(
     }
 }
 
-async fn check_model(store: &Store, id: &ModelId, pointer: &str, problems: &mut Problems) -> Result<(), ApiError> {
+async fn check_model(
+    store: &Store,
+    id: &ModelId,
+    pointer: &str,
+    problems: &mut Problems,
+) -> Result<Option<ModelRecord>, ApiError> {
     match store.model(id).await {
         Ok(model) if model.status == ModelStatus::Error => {
             let why = model.error.map_or_else(String::new, |e| format!(": {e}"));
@@ -73,14 +81,26 @@ async fn check_model(store: &Store, id: &ModelId, pointer: &str, problems: &mut 
             problems.at(pointer, "model_in_error", message);
         }
         // Pending is well: the job waits until it is ready.
-        Ok(_) => {}
+        Ok(model) => return Ok(Some(model)),
         Err(StoreError::NotFound { .. }) => {
             let message = format!("there is no model '{id}': register it with POST /v1/models first");
             problems.at(pointer, "model_not_found", message);
         }
         Err(e) => return Err(e.into()),
     }
-    Ok(())
+    Ok(None)
+}
+
+/// The layers LoRA is attached to, by the architecture of the base. While that is not known the run is left to find out.
+fn name_targets(spec: &mut JobSpec, request: &JobRequest, architecture: &str, problems: &mut Problems) {
+    let Some(lora) = &mut spec.hyperparameters.lora else { return };
+    match lora.target_modules.of_architecture(architecture) {
+        Ok(targets) => lora.target_modules = TargetModules::Listed(targets),
+        Err(message) => {
+            let pointer = format!("{}/hyperparameters/lora/target_modules", request.method.pointer());
+            problems.at(pointer, "unknown_layer", message);
+        }
+    }
 }
 
 async fn check_file(

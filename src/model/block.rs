@@ -1,13 +1,15 @@
-//! One decoder block: RMSNorm, rotary grouped-query attention, RMSNorm, SwiGLU, each added to what went in.
+//! One decoder block: attention and a feed-forward layer, each normalised before and perhaps after, each added to what went in.
 
 use candle_core::{Result, Tensor};
 
 use super::{
-    LlamaConfig,
+    attention::{AttentionLayers, AttentionTape},
     layout::Packed,
-    linear::{DropoutKey, Linear},
-    ops::{Attention, Compute, RopeTable},
-    parameters::{Gradients, ParameterId, Parameters},
+    linear::DropoutKey,
+    mlp::{Mlp, MlpTape},
+    norm::Norm,
+    ops::{Compute, RopeTable, Sum},
+    parameters::{Gradients, Parameters},
 };
 
 /// What every layer of one pass over a batch reads.
@@ -15,106 +17,87 @@ use super::{
 pub(super) struct Pass<'a> {
     /// Where and how it is computed.
     pub(super) compute: &'a Compute,
-    /// The model's shape.
-    pub(super) config: &'a LlamaConfig,
     /// What is trained.
     pub(super) parameters: &'a Parameters,
     /// Who sees whom.
     pub(super) batch: &'a Packed,
-    /// The positions' angles.
-    pub(super) rope: &'a RopeTable,
+    /// The positions' angles, for each of the model's ropes.
+    pub(super) ropes: &'a [RopeTable],
     /// Dropout is drawn under this key; without one there is none.
     pub(super) key: Option<DropoutKey>,
 }
 
-/// A normalisation's weight.
-#[derive(Debug, Clone)]
-pub(super) enum Norm {
-    Frozen(Tensor),
-    Trained(ParameterId),
-}
-
-impl Norm {
-    pub(super) fn weight<'a>(&'a self, parameters: &'a Parameters) -> &'a Tensor {
-        match self {
-            Self::Frozen(weight) => weight,
-            Self::Trained(id) => parameters.get(*id),
-        }
-    }
-
-    /// Adds the weight's gradient if it is trained; returns dL/dx, `residual` included.
-    pub(super) fn backward(
-        &self,
-        dy: &Tensor,
-        (x, inverse): (&Tensor, &Tensor),
-        residual: Option<&Tensor>,
-        pass: &Pass<'_>,
-        gradients: &mut Gradients,
-    ) -> Result<Tensor> {
-        if let Self::Trained(id) = self {
-            gradients.add(*id, pass.compute.rms_norm_weight_gradient(dy, x, inverse)?)?;
-        }
-        pass.compute.rms_norm_backward(dy, x, self.weight(pass.parameters), inverse, residual)
-    }
-}
-
-/// Its weights.
+/// Its layers.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
-    pub(super) norms: [Norm; 2],
-    pub(super) q: Linear,
-    pub(super) k: Linear,
-    pub(super) v: Linear,
-    pub(super) o: Linear,
-    pub(super) gate: Linear,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
+    pub(super) attention_norm: Norm,
+    pub(super) attention: AttentionLayers,
+    pub(super) mlp_norm: Norm,
+    pub(super) mlp: Mlp,
+    /// Norms of what attention and the feed-forward layer add.
+    pub(super) post_norms: [Option<Norm>; 2],
+    /// Whether the feed-forward layer reads the block's input, and not what attention made of it.
+    pub(super) is_parallel: bool,
 }
 
-/// What a block keeps for its backward; norms' outputs and the gated product are cheaper to compute again.
+/// What a block keeps for its backward; norms' outputs and the activated product are cheaper to compute again.
 #[derive(Debug)]
-pub(super) struct BlockTape {
+pub(super) struct BlockTape<A> {
     inverse: [Tensor; 2],
-    joined: Tensor,
-    attended: Attention,
+    pub(super) attention: A,
     middle: Tensor,
-    gate: Tensor,
-    up: Tensor,
+    mlp: MlpTape,
+    added: [Option<Added>; 2],
 }
 
-impl BlockTape {
-    /// Rotated q, k, v of all tokens: what sampling keeps.
-    pub(super) fn into_joined(self) -> Tensor {
-        self.joined
-    }
+/// What a half adds, before its norm, and what that needs of it.
+#[derive(Debug)]
+struct Added {
+    raw: Tensor,
+    inverse: Tensor,
 }
 
 impl Block {
     /// Forward: y (N, D), and what the backward needs.
-    pub(super) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<(Tensor, BlockTape)> {
-        let Pass { compute, config, batch, .. } = *pass;
-        let (normed, inverse_1) = self.norm(0, x, pass)?;
-        let joined = self.joined(&normed, pass)?;
-        let attended = compute.attention(&joined, &batch.sequences, config.heads, compute.dtype())?;
-        let middle = self.o.forward_into(compute.sum_from(x)?, &attended.output, pass)?;
-        let (normed, inverse_2) = self.norm(1, &middle, pass)?;
-        let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, pass)?;
-        let product = compute.swiglu(&gate, &up)?;
-        let y = self.down.forward_into(compute.sum_from(&middle)?, &product, pass)?;
-        Ok((y, BlockTape { inverse: [inverse_1, inverse_2], joined, attended, middle, gate, up }))
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<(Tensor, BlockTape<AttentionTape>)> {
+        self.forward_with(x, pass, |normed, into| self.attention.forward(normed, into, pass))
     }
 
-    /// Forward of one token (1, D) after those in `joined`, which it is added to.
-    pub(super) fn forward_last(&self, x: &Tensor, joined: &mut Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let Pass { compute, config, .. } = *pass;
-        let (normed, _) = self.norm(0, x, pass)?;
-        *joined = Tensor::cat(&[&*joined, &self.joined(&normed, pass)?], 0)?;
-        let attended = compute.attention_last(joined, config.heads, compute.dtype())?;
-        let middle = self.o.forward_into(compute.sum_from(x)?, &attended, pass)?;
-        let (normed, _) = self.norm(1, &middle, pass)?;
-        let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, pass)?;
-        let product = compute.swiglu(&gate, &up)?;
-        self.down.forward_into(compute.sum_from(&middle)?, &product, pass)
+    /// Forward of one token (1, D) after those in `before`, which it is added to.
+    pub(super) fn forward_last(&self, x: &Tensor, before: &mut Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let attend = |normed: &Tensor, into| Ok((self.attention.forward_last(normed, into, before, pass)?, ()));
+        Ok(self.forward_with(x, pass, attend)?.0)
+    }
+
+    fn forward_with<A>(
+        &self,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        attend: impl FnOnce(&Tensor, Sum) -> Result<(Tensor, A)>,
+    ) -> Result<(Tensor, BlockTape<A>)> {
+        let (normed, inverse_1) = self.attention_norm.forward(x, pass)?;
+        let (y, attention) = attend(&normed, self.begun(0, x, pass)?)?;
+        let (middle, added_1) = self.added(0, y, x, pass)?;
+        let (normed, inverse_2) = self.mlp_norm.forward(if self.is_parallel { x } else { &middle }, pass)?;
+        let (y, mlp) = self.mlp.forward(&normed, self.begun(1, &middle, pass)?, pass)?;
+        let (y, added_2) = self.added(1, y, &middle, pass)?;
+        Ok((y, BlockTape { inverse: [inverse_1, inverse_2], attention, middle, mlp, added: [added_1, added_2] }))
+    }
+
+    /// The sum a half adds to: the residual, if nothing comes between.
+    fn begun(&self, half: usize, residual: &Tensor, pass: &Pass<'_>) -> Result<Sum> {
+        match self.post_norms[half] {
+            None => pass.compute.sum_from(residual),
+            Some(_) => pass.compute.sum(residual.dim(0)?, residual.dim(1)?),
+        }
+    }
+
+    /// Normalises what a half made and adds it to the residual, if that was not done on the way.
+    fn added(&self, half: usize, y: Tensor, residual: &Tensor, pass: &Pass<'_>) -> Result<(Tensor, Option<Added>)> {
+        let Some(norm) = &self.post_norms[half] else { return Ok((y, None)) };
+        let (normed, inverse) = norm.forward(&y, pass)?;
+        pass.compute.add_in_place(&normed, residual)?;
+        Ok((normed, Some(Added { raw: y, inverse })))
     }
 
     /// Returns dL/dx of the block's input `x`.
@@ -122,56 +105,39 @@ impl Block {
         &self,
         dy: &Tensor,
         x: &Tensor,
-        tape: BlockTape,
+        tape: &BlockTape<AttentionTape>,
         pass: &Pass<'_>,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let Pass { compute, config, rope, batch, .. } = *pass;
-        let (n, d) = x.dims2()?;
-        let BlockTape { inverse: [inverse_1, inverse_2], joined, attended, middle, gate, up } = tape;
-        let product = if self.down.has_gradient() { Some(compute.swiglu(&gate, &up)?) } else { None };
-        let d_product = compute.sum(n, config.intermediate_size)?;
-        let d_product = self.down.backward_into(d_product, dy, product.as_ref(), pass, gradients)?.into_tensor()?;
-        let (d_gate, d_up) = compute.swiglu_backward(&d_product, &gate, &up)?;
-        let normed = self.norm_again(1, (&middle, &inverse_2), &[&self.gate, &self.up], pass)?;
-        let d_normed = self.gate.backward_into(compute.sum(n, d)?, &d_gate, normed.as_ref(), pass, gradients)?;
-        let d_normed = self.up.backward_into(d_normed, &d_up, normed.as_ref(), pass, gradients)?.into_tensor()?;
-        let d_middle = self.norms[1].backward(&d_normed, (&middle, &inverse_2), Some(dy), pass, gradients)?;
+        let BlockTape { inverse: [inverse_1, inverse_2], attention, middle, mlp, .. } = tape;
+        let read_by_mlp = if self.is_parallel { x } else { middle };
+        let d_added = self.d_added(1, dy, tape, pass, gradients)?;
+        let normed =
+            if self.mlp.has_gradient() { Some(self.mlp_norm.again(read_by_mlp, inverse_2, pass)?) } else { None };
+        let d_normed = self.mlp.backward(&d_added, normed.as_ref(), mlp, pass, gradients)?;
+        let d_read = self.mlp_norm.backward(&d_normed, (read_by_mlp, inverse_2), Some(dy), pass, gradients)?;
 
-        let d_output = compute.sum(n, config.heads.q_width())?;
-        let d_output = self.o.backward_into(d_output, &d_middle, Some(&attended.output), pass, gradients)?;
-        let d_output = d_output.into_tensor()?;
-        let shape = (config.heads, compute.dtype());
-        let d_joined = compute.attention_backward(&d_output, &joined, &attended, &batch.sequences, shape)?;
-        let (dq, dk, dv) = compute.split_rotated_back(&d_joined, config.heads, rope)?;
-        let normed = self.norm_again(0, (x, &inverse_1), &[&self.q, &self.k, &self.v], pass)?;
-        let d_normed = self.q.backward_into(compute.sum(n, d)?, &dq, normed.as_ref(), pass, gradients)?;
-        let d_normed = self.k.backward_into(d_normed, &dk, normed.as_ref(), pass, gradients)?;
-        let d_normed = self.v.backward_into(d_normed, &dv, normed.as_ref(), pass, gradients)?.into_tensor()?;
-        self.norms[0].backward(&d_normed, (x, &inverse_1), Some(&d_middle), pass, gradients)
+        let d_middle = if self.is_parallel { dy } else { &d_read };
+        let d_added = self.d_added(0, d_middle, tape, pass, gradients)?;
+        let normed =
+            if self.attention.has_gradient() { Some(self.attention_norm.again(x, inverse_1, pass)?) } else { None };
+        let d_normed = self.attention.backward(&d_added, normed.as_ref(), attention, pass, gradients)?;
+        // Of the input that goes on beside attention: through the feed-forward layer, if that reads it, and as it is.
+        self.attention_norm.backward(&d_normed, (x, inverse_1), Some(&d_read), pass, gradients)
     }
 
-    /// Rotated q, k, v.
-    fn joined(&self, normed: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let [q, k, v] = Linear::forward_each([&self.q, &self.k, &self.v], normed, pass)?;
-        pass.compute.join_rotated(&q, &k, &v, pass.config.heads, pass.rope)
-    }
-
-    fn norm(&self, i: usize, x: &Tensor, pass: &Pass<'_>) -> Result<(Tensor, Tensor)> {
-        pass.compute.rms_norm(x, self.norms[i].weight(pass.parameters), pass.config.rms_norm_eps)
-    }
-
-    /// A norm's output once more, if one of the layers behind it has a gradient to make of it.
-    fn norm_again(
+    /// The gradient of what a half adds, before its norm if it has one.
+    fn d_added(
         &self,
-        i: usize,
-        (x, inverse): (&Tensor, &Tensor),
-        layers: &[&Linear],
+        half: usize,
+        dy: &Tensor,
+        tape: &BlockTape<AttentionTape>,
         pass: &Pass<'_>,
-    ) -> Result<Option<Tensor>> {
-        if !layers.iter().any(|layer| layer.has_gradient()) {
-            return Ok(None);
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        match (&self.post_norms[half], &tape.added[half]) {
+            (Some(norm), Some(Added { raw, inverse })) => norm.backward(dy, (raw, inverse), None, pass, gradients),
+            _ => Ok(dy.clone()),
         }
-        pass.compute.rms_norm_again(x, self.norms[i].weight(pass.parameters), inverse).map(Some)
     }
 }

@@ -1,235 +1,150 @@
-//! The shape of a model: from a Hugging Face `config.json` or from GGUF metadata, checked once, here.
+//! The shape of a model: what its family's file reads of `config.json` or of GGUF metadata, checked once, here.
 
-use candle_core::quantized::gguf_file::{self, Value};
-use serde::Deserialize;
+use candle_core::quantized::gguf_file;
 
-use super::{ModelError, ops::Heads};
+use super::{
+    ModelError,
+    families::{Family, NormKind, Part, metadata::Metadata, settings::Settings},
+    ops::{Activation, Heads},
+    rope::{Rope, RopeScaling},
+};
 
-/// Architectures that can be trained and scored, as `config.json` names them.
-pub const SUPPORTED: &[&str] = &["LlamaForCausalLM"];
-
-/// The shape of a Llama-family decoder.
+/// The shape of a decoder of any family.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LlamaConfig {
+pub struct ModelConfig {
+    /// Its family.
+    pub family: &'static Family,
     /// Width D of the hidden states.
     pub hidden_size: usize,
-    /// Width I inside the gated feed-forward layer.
+    /// Width I inside the feed-forward layer.
     pub intermediate_size: usize,
-    /// Number of blocks.
-    pub n_layers: usize,
     /// Attention heads.
     pub heads: Heads,
     /// Rows V of the embedding.
     pub vocab_size: usize,
     /// ε of the normalisations.
-    pub rms_norm_eps: f64,
-    /// Rotary embedding.
-    pub rope: Rope,
+    pub norm_eps: f64,
     /// Whether the head is the embedding.
     pub tied: bool,
     /// Longest context it was made for, in tokens.
     pub max_position_embeddings: usize,
+    /// The function of the feed-forward layer.
+    pub activation: Activation,
+    /// Which linear layers have a bias.
+    pub biases: Biases,
+    /// What q·k is multiplied by.
+    pub attention_scale: f64,
+    /// Cap of attention's scores.
+    pub attention_softcap: Option<f64>,
+    /// Cap of the logits.
+    pub logit_softcap: Option<f64>,
+    /// What embeddings are multiplied by.
+    pub embedding_scale: f64,
+    /// Whether a block's two halves read the same input, instead of one the other's output (GPT-J's and GPT-NeoX's blocks).
+    pub is_parallel: bool,
+    /// Kinds of rotary embedding; layers name theirs.
+    pub ropes: Vec<Rope>,
+    /// The layers.
+    pub layers: Vec<LayerConfig>,
+    /// `config.json` as it was, or as it would be for a GGUF file.
+    json: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Rotary embedding: its base and how the frequencies are stretched for long contexts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rope {
-    /// Base θ.
-    pub theta: f64,
-    /// Stretching.
-    pub scaling: RopeScaling,
+/// Which linear layers have a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Biases {
+    /// Queries, keys and values.
+    pub qkv: bool,
+    /// The output of attention.
+    pub output: bool,
+    /// The feed-forward layer.
+    pub mlp: bool,
 }
 
-/// How RoPE's frequencies are stretched.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Not at all.
-    Default,
-    /// All by one factor (position interpolation, arXiv 2306.15595).
-    Linear {
-        /// The factor.
-        factor: f64,
-    },
-    /// Llama 3.1's: low frequencies by a factor, high ones not, and a blend between.
-    Llama3 {
-        /// The factor of the low frequencies.
-        factor: f64,
-        /// Wavelengths above original length / this are low frequencies.
-        low_freq_factor: f64,
-        /// Wavelengths below original length / this are high frequencies.
-        high_freq_factor: f64,
-        /// Context length before stretching.
-        original_length: f64,
-    },
-    /// Given divisors, one per frequency (GGUF's `rope_freqs.weight`).
-    Divisors(Vec<f32>),
+/// What may differ from layer to layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerConfig {
+    /// Keys a query sees at most.
+    pub window: Option<usize>,
+    /// Which of the model's ropes.
+    pub rope: usize,
 }
 
-impl Rope {
-    /// The S/2 frequencies, in f32 as transformers computes them.
-    pub fn frequencies(&self, head_size: usize) -> Vec<f32> {
-        let plain = (0..head_size / 2).map(|i| {
-            let exponent = (2 * i) as f32 / head_size as f32;
-            1.0 / (self.theta as f32).powf(exponent)
-        });
-        match &self.scaling {
-            RopeScaling::Default => plain.collect(),
-            RopeScaling::Linear { factor } => plain.map(|f| f / *factor as f32).collect(),
-            RopeScaling::Divisors(divisors) => plain.zip(divisors).map(|(f, d)| f / d).collect(),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_length } => plain
-                .map(|f| {
-                    let f = f64::from(f);
-                    let wavelength = 2.0 * std::f64::consts::PI / f;
-                    let scaled = if wavelength > original_length / low_freq_factor {
-                        f / factor
-                    } else if wavelength < original_length / high_freq_factor {
-                        f
-                    } else {
-                        let smooth =
-                            (original_length / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                        (1.0 - smooth) * f / factor + smooth * f
-                    };
-                    scaled as f32
-                })
-                .collect(),
-        }
+impl ModelConfig {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// An unsupported architecture or feature by name, a missing or impossible number.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ModelError> {
+        let json = serde_json::from_slice(bytes).map_err(|e| ModelError::invalid(format!("config.json: {e}")))?;
+        let settings = Settings::new(json);
+        let family = Family::of_architecture(settings.architecture())?;
+        Self::read(family, settings)
     }
-}
 
-/// `config.json`, as far as we read it.
-#[derive(Debug, Deserialize)]
-struct RawConfig {
-    #[serde(default)]
-    architectures: Vec<String>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
-}
+    /// Reads GGUF metadata, by way of the `config.json` the model would have.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`].
+    pub(super) fn from_gguf(content: &gguf_file::Content) -> Result<Self, ModelError> {
+        let metadata = Metadata::new(content);
+        let family = Family::of_gguf(metadata.architecture())?;
+        Self::read(family, Settings::new(metadata.config_json(family)?))
+    }
 
-#[derive(Debug, Deserialize)]
-struct RawLlama {
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    vocab_size: usize,
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<RawRope>,
-    rope_parameters: Option<RawRope>,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    max_position_embeddings: usize,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    hidden_act: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct RawRope {
-    rope_type: Option<String>,
-    /// The key's older name.
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<f64>,
-}
-
-impl LlamaConfig {
-    /// Reads `config.json`. Returns the architecture's name and its shape.
-    pub fn from_json(bytes: &[u8]) -> Result<(String, Self), ModelError> {
-        let raw: RawConfig =
-            serde_json::from_slice(bytes).map_err(|e| ModelError::invalid(format!("config.json: {e}")))?;
-        let architecture = raw.architectures.first().cloned().unwrap_or_default();
-        if !SUPPORTED.contains(&architecture.as_str()) {
-            return Err(ModelError::unsupported_architecture(&architecture));
-        }
-        let raw: RawLlama = serde_json::from_value(serde_json::Value::Object(raw.rest))
-            .map_err(|e| ModelError::invalid(format!("config.json: {e}")))?;
-        if raw.attention_bias || raw.mlp_bias {
-            return Err(ModelError::Unsupported(
-                "a Llama with biases (attention_bias, mlp_bias) is not supported".into(),
-            ));
-        }
-        if raw.hidden_act.as_deref().is_some_and(|a| a != "silu") {
-            return Err(ModelError::Unsupported(format!("hidden_act is {:?}: only silu is supported", raw.hidden_act)));
-        }
-        let rope = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
-        let rope = Rope {
-            theta: rope.and_then(|r| r.rope_theta).or(raw.rope_theta).unwrap_or(10_000.0),
-            scaling: rope.map_or(Ok(RopeScaling::Default), RawRope::scaling)?,
-        };
-        let config = Self {
-            hidden_size: raw.hidden_size,
-            intermediate_size: raw.intermediate_size,
-            n_layers: raw.num_hidden_layers,
-            heads: Heads {
-                query: raw.num_attention_heads,
-                key_value: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
-                size: raw.head_dim.unwrap_or(raw.hidden_size / raw.num_attention_heads.max(1)),
-            },
-            vocab_size: raw.vocab_size,
-            rms_norm_eps: raw.rms_norm_eps,
-            rope,
-            tied: raw.tie_word_embeddings,
-            max_position_embeddings: raw.max_position_embeddings,
-        };
+    fn read(family: &'static Family, settings: Settings) -> Result<Self, ModelError> {
+        let mut config = Self::common(family, &settings)?;
+        (family.read)(&mut config, &settings)?;
+        config.json = settings.into_json();
         config.check()?;
-        Ok((architecture, config))
+        Ok(config)
     }
 
-    /// Reads GGUF metadata; `llama` is llama.cpp's name of the architecture.
-    pub fn from_gguf(content: &gguf_file::Content) -> Result<(String, Self), ModelError> {
-        let text = |key: &str| content.metadata.get(key).and_then(|v| v.to_string().ok().cloned());
-        let architecture = text("general.architecture").unwrap_or_default();
-        if architecture != "llama" {
-            return Err(ModelError::unsupported_architecture(&architecture));
+    /// What most families call the same; each says afterwards where it differs.
+    fn common(family: &'static Family, settings: &Settings) -> Result<Self, ModelError> {
+        let hidden_size = settings.whole(&["hidden_size", "n_embd"])?;
+        let query = settings.whole(&["num_attention_heads", "n_head"])?;
+        let heads = Heads {
+            query,
+            key_value: settings.optional_whole("num_key_value_heads")?.unwrap_or(query),
+            size: settings.optional_whole("head_dim")?.unwrap_or(hidden_size / query.max(1)),
+        };
+        let n_layers = settings.whole(&["num_hidden_layers", "n_layer"])?;
+        if n_layers > 1024 {
+            return Err(ModelError::invalid("the configuration has a number of layers beyond reason"));
         }
-        let number = |key: &str| {
-            let value = content.metadata.get(&format!("llama.{key}")).and_then(as_f64);
-            value.ok_or_else(|| ModelError::invalid(format!("the GGUF file has no number llama.{key}")))
-        };
-        let optional = |key: &str| content.metadata.get(&format!("llama.{key}")).and_then(as_f64);
-        let hidden_size = number("embedding_length")? as usize;
-        let query = number("attention.head_count")? as usize;
-        let embedding = content.tensor_infos.get("token_embd.weight");
-        let rows = embedding.and_then(|t| t.shape.dims().first().copied());
-        let theta = optional("rope.freq_base").unwrap_or(10_000.0);
-        let scaling = match text("llama.rope.scaling.type").as_deref() {
-            None | Some("none") => RopeScaling::Default,
-            Some("linear") => RopeScaling::Linear { factor: number("rope.scaling.factor")? },
-            Some(other) => return Err(ModelError::Unsupported(format!("rope scaling '{other}' is not supported"))),
-        };
-        let config = Self {
+        Ok(Self {
+            family,
             hidden_size,
-            intermediate_size: number("feed_forward_length")? as usize,
-            n_layers: number("block_count")? as usize,
-            heads: Heads {
-                query,
-                key_value: optional("attention.head_count_kv").map_or(query, |n| n as usize),
-                size: optional("attention.key_length").map_or(hidden_size / query.max(1), |n| n as usize),
+            intermediate_size: match settings.optional_whole("intermediate_size")? {
+                Some(size) => size,
+                None => settings.optional_whole("n_inner")?.unwrap_or(4 * hidden_size),
             },
-            vocab_size: rows.ok_or_else(|| ModelError::invalid("the GGUF file has no token_embd.weight"))?,
-            rms_norm_eps: number("attention.layer_norm_rms_epsilon")?,
-            rope: Rope { theta, scaling },
-            tied: !content.tensor_infos.contains_key("output.weight"),
-            max_position_embeddings: number("context_length")? as usize,
-        };
-        config.check()?;
-        Ok(("LlamaForCausalLM".to_owned(), config))
+            heads,
+            vocab_size: settings.whole(&["vocab_size"])?,
+            norm_eps: settings.number(&["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"])?,
+            tied: settings.flag("tie_word_embeddings")?.unwrap_or(family.is_tied_by_default),
+            max_position_embeddings: settings.whole(&["max_position_embeddings", "n_positions"])?,
+            activation: settings.activation()?,
+            biases: Biases::default(),
+            attention_scale: (heads.size as f64).sqrt().recip(),
+            attention_softcap: None,
+            logit_softcap: None,
+            embedding_scale: 1.0,
+            is_parallel: false,
+            ropes: vec![settings.rope(heads.size)?],
+            layers: vec![LayerConfig::default(); n_layers],
+            json: serde_json::Map::new(),
+        })
     }
 
     /// Refuses shapes that no code of ours could compute.
     fn check(&self) -> Result<(), ModelError> {
         let Heads { query, key_value, size } = self.heads;
-        let sizes = [self.hidden_size, self.intermediate_size, self.n_layers, query, key_value, size, self.vocab_size];
-        if sizes.contains(&0) || sizes.iter().any(|s| *s > 1 << 24) || self.n_layers > 1024 {
+        let sizes =
+            [self.hidden_size, self.intermediate_size, self.layers.len(), query, key_value, size, self.vocab_size];
+        let windows = self.layers.iter().filter_map(|layer| layer.window);
+        if sizes.into_iter().chain(windows).any(|s| s == 0 || s > 1 << 24) {
             return Err(ModelError::invalid("the configuration has a size that is zero or beyond reason"));
         }
         if query % key_value != 0 || size % 2 != 0 {
@@ -237,73 +152,106 @@ impl LlamaConfig {
                 "{query} query heads over {key_value} key heads of size {size}: not a multiple, or an odd size"
             )));
         }
+        if let Some(rope) = self.ropes.iter().find(|rope| rope.size % 2 != 0 || rope.size > size) {
+            return Err(ModelError::invalid(format!("{} of {size} numbers of a head cannot be turned", rope.size)));
+        }
+        if self.family.is_fused() && self.heads.query != self.heads.key_value && self.family.is_fused_by_head {
+            return Err(ModelError::invalid("heads that share keys cannot be fused head by head"));
+        }
         Ok(())
+    }
+
+    /// The stretching a GGUF file holds as a tensor of divisors.
+    pub(super) fn stretch(&mut self, divisors: &[f32]) -> Result<(), ModelError> {
+        let Some(rope) = self.ropes.first_mut() else { return Ok(()) };
+        let numbers = rope.of_divisors(divisors)?;
+        rope.scaling = RopeScaling::Llama3(numbers);
+        self.json.insert(
+            "rope_scaling".into(),
+            serde_json::json!({
+                "rope_type": "llama3", "factor": numbers.factor, "low_freq_factor": numbers.low_freq_factor,
+                "high_freq_factor": numbers.high_freq_factor,
+                "original_max_position_embeddings": numbers.original_length as u64,
+            }),
+        );
+        Ok(())
+    }
+
+    /// Whether the model has this part.
+    pub(super) fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Head => !self.tied,
+            _ => self.family.names.iter().any(|name| name.part == part),
+        }
+    }
+
+    /// The shape of a part's weight: (out, in), or (D).
+    pub(super) fn shape_of(&self, part: Part) -> Vec<usize> {
+        let (d, i, v) = (self.hidden_size, self.intermediate_size, self.vocab_size);
+        let (q, kv) = (self.heads.q_width(), self.heads.kv_width());
+        match part {
+            Part::Embedding | Part::Head => vec![v, d],
+            Part::Positions => vec![self.max_position_embeddings, d],
+            Part::FinalNorm | Part::AttentionNorm | Part::PostAttentionNorm | Part::MlpNorm | Part::PostMlpNorm => {
+                vec![d]
+            }
+            Part::QNorm | Part::KNorm => vec![self.heads.size],
+            Part::Q => vec![q, d],
+            Part::K | Part::V => vec![kv, d],
+            Part::Qkv => vec![q + 2 * kv, d],
+            Part::O => vec![d, q],
+            Part::Gate | Part::Up => vec![i, d],
+            Part::GateUp => vec![2 * i, d],
+            Part::Down => vec![d, i],
+        }
+    }
+
+    /// Whether a part has a bias beside its weight.
+    pub(super) fn has_bias(&self, part: Part) -> bool {
+        match part {
+            Part::Q | Part::K | Part::V | Part::Qkv => self.biases.qkv,
+            Part::O => self.biases.output,
+            Part::Gate | Part::Up | Part::GateUp | Part::Down => self.biases.mlp,
+            Part::Embedding | Part::Positions | Part::Head | Part::QNorm | Part::KNorm => false,
+            Part::FinalNorm | Part::AttentionNorm | Part::PostAttentionNorm | Part::MlpNorm | Part::PostMlpNorm => {
+                self.family.norm == NormKind::Layer
+            }
+        }
+    }
+
+    /// The Hugging Face name of each of its weights with its shape, (out, in) for all matrices.
+    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let mut tensors = Vec::new();
+        let mut add = |part: Part, layer: usize| {
+            let (name, shape) = (self.family.hf_name(part, layer), self.shape_of(part));
+            if self.has_bias(part) {
+                tensors.push((format!("{name}.bias"), vec![shape[0]]));
+            }
+            tensors.push((format!("{name}.weight"), shape));
+        };
+        for part in self.family.names.iter().map(|name| name.part).filter(|part| self.has(*part)) {
+            if part.is_of_block() {
+                (0..self.layers.len()).for_each(|layer| add(part, layer));
+            } else {
+                add(part, 0);
+            }
+        }
+        tensors
     }
 
     /// Number of weights; a tied head is counted once.
     pub fn n_parameters(&self) -> u64 {
-        let (d, i, v) = (self.hidden_size as u64, self.intermediate_size as u64, self.vocab_size as u64);
-        let (q, kv) = (self.heads.q_width() as u64, self.heads.kv_width() as u64);
-        let block = 2 * d * q + 2 * d * kv + 3 * d * i + 2 * d;
-        v * d * (2 - u64::from(self.tied)) + self.n_layers as u64 * block + d
+        self.tensors().iter().map(|(_, shape)| shape.iter().map(|n| *n as u64).product::<u64>()).sum()
     }
 
-    /// `config.json` of a checkpoint in Hugging Face form.
+    /// `config.json` of a checkpoint whose weights are stored in float32.
     pub fn to_json(&self) -> serde_json::Value {
-        let rope = match &self.rope.scaling {
-            RopeScaling::Default | RopeScaling::Divisors(_) => serde_json::Value::Null,
-            RopeScaling::Linear { factor } => serde_json::json!({"rope_type": "linear", "factor": factor}),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_length } => serde_json::json!({
-                "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
-                "high_freq_factor": high_freq_factor, "original_max_position_embeddings": *original_length as u64,
-            }),
-        };
-        serde_json::json!({
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
-            "hidden_size": self.hidden_size, "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.n_layers, "num_attention_heads": self.heads.query,
-            "num_key_value_heads": self.heads.key_value, "head_dim": self.heads.size, "vocab_size": self.vocab_size,
-            "rms_norm_eps": self.rms_norm_eps, "rope_theta": self.rope.theta, "rope_scaling": rope,
-            "tie_word_embeddings": self.tied, "max_position_embeddings": self.max_position_embeddings,
-            "attention_bias": false, "mlp_bias": false, "torch_dtype": "float32",
-        })
-    }
-}
-
-impl RawRope {
-    fn scaling(&self) -> Result<RopeScaling, ModelError> {
-        let missing = |name| ModelError::invalid(format!("config.json: the rope scaling has no {name}"));
-        match self.rope_type.as_deref().or(self.kind.as_deref()).unwrap_or("default") {
-            "default" => Ok(RopeScaling::Default),
-            "linear" => Ok(RopeScaling::Linear { factor: self.factor.ok_or_else(|| missing("factor"))? }),
-            "llama3" => Ok(RopeScaling::Llama3 {
-                factor: self.factor.ok_or_else(|| missing("factor"))?,
-                low_freq_factor: self.low_freq_factor.ok_or_else(|| missing("low_freq_factor"))?,
-                high_freq_factor: self.high_freq_factor.ok_or_else(|| missing("high_freq_factor"))?,
-                original_length: self
-                    .original_max_position_embeddings
-                    .ok_or_else(|| missing("original_max_position_embeddings"))?,
-            }),
-            other => Err(ModelError::Unsupported(format!(
-                "rope scaling '{other}' is not supported (default, linear and llama3 are)"
-            ))),
-        }
-    }
-}
-
-fn as_f64(value: &Value) -> Option<f64> {
-    match value {
-        Value::U8(x) => Some(f64::from(*x)),
-        Value::I8(x) => Some(f64::from(*x)),
-        Value::U16(x) => Some(f64::from(*x)),
-        Value::I16(x) => Some(f64::from(*x)),
-        Value::U32(x) => Some(f64::from(*x)),
-        Value::I32(x) => Some(f64::from(*x)),
-        Value::U64(x) => Some(*x as f64),
-        Value::I64(x) => Some(*x as f64),
-        Value::F32(x) => Some(f64::from(*x)),
-        Value::F64(x) => Some(*x),
-        _ => None,
+        let mut json = self.json.clone();
+        // The older name means the newer one to every version of transformers.
+        json.remove("dtype");
+        json.insert("torch_dtype".into(), "float32".into());
+        json.insert("architectures".into(), serde_json::json!([self.family.architecture]));
+        serde_json::Value::Object(json)
     }
 }
 
@@ -314,31 +262,45 @@ mod tests {
     #[test]
     fn another_architecture_is_refused_by_name_with_those_supported() {
         let error =
-            LlamaConfig::from_json(br#"{"architectures":["BloomForCausalLM"]}"#).expect_err("refused").to_string();
+            ModelConfig::from_json(br#"{"architectures":["BloomForCausalLM"]}"#).expect_err("refused").to_string();
         assert!(error.contains("BloomForCausalLM") && error.contains("LlamaForCausalLM"), "{error}");
-    }
-
-    #[test]
-    fn llama3_scaling_keeps_high_frequencies_and_divides_low_ones() {
-        let scaling =
-            RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_length: 8192.0 };
-        let plain = Rope { theta: 500_000.0, scaling: RopeScaling::Default }.frequencies(128);
-        let scaled = Rope { theta: 500_000.0, scaling }.frequencies(128);
-        assert_eq!(plain[0], scaled[0]);
-        assert!((plain[63] / scaled[63] - 8.0).abs() < 1e-5);
-        assert!(scaled.iter().zip(&plain).all(|(s, p)| *s <= *p && *s >= p / 8.001));
+        assert!(error.contains("GPTNeoXForCausalLM"), "{error}");
     }
 
     #[test]
     fn what_is_written_is_read_again() {
         let text = r#"{"architectures":["LlamaForCausalLM"],"hidden_size":64,"intermediate_size":172,"num_hidden_layers":5,
             "num_attention_heads":8,"num_key_value_heads":4,"vocab_size":512,"rms_norm_eps":1e-5,"rope_theta":10000.0,
-            "tie_word_embeddings":true,"max_position_embeddings":512,
+            "tie_word_embeddings":true,"max_position_embeddings":512,"hidden_act":"silu","bos_token_id":1,
             "rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,
             "original_max_position_embeddings":8192}}"#;
-        let (_, config) = LlamaConfig::from_json(text.as_bytes()).expect("read");
+        let config = ModelConfig::from_json(text.as_bytes()).expect("read");
         let written = serde_json::to_vec(&config.to_json()).expect("written");
-        assert_eq!(LlamaConfig::from_json(&written).expect("read again").1, config);
-        assert_eq!(config.heads.size, 8);
+        let again = ModelConfig::from_json(&written).expect("read again");
+        assert_eq!(ModelConfig { json: config.json.clone(), ..again.clone() }, config);
+        assert_eq!((config.heads.size, again.to_json()["bos_token_id"].as_u64()), (8, Some(1)));
+        // 512·64 + 5·(2·64·64 + 2·64·32 + 3·64·172 + 2·64) + 64.
+        assert_eq!(config.n_parameters(), 260_032);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let valid = serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "vocab_size": 8, "rms_norm_eps": 1e-5, "max_position_embeddings": 8,
+            "hidden_act": "silu",
+        });
+        let refusal = |key: &str, value: serde_json::Value| {
+            let mut json = valid.clone();
+            json[key] = value;
+            ModelConfig::from_json(json.to_string().as_bytes()).expect_err("refused").to_string()
+        };
+        assert!(ModelConfig::from_json(valid.to_string().as_bytes()).is_ok());
+        assert!(refusal("hidden_size", "x".into()).contains("hidden_size"));
+        assert!(refusal("vocab_size", serde_json::Value::Null).contains("vocab_size"));
+        assert!(refusal("hidden_act", "relu6".into()).contains("relu6"));
+        assert!(refusal("num_key_value_heads", 3.into()).contains("not a multiple"));
+        assert!(refusal("rope_scaling", serde_json::json!({"rope_type": "yarn", "factor": 2.0})).contains("yarn"));
+        assert!(refusal("num_hidden_layers", 0.into()).contains("zero"));
     }
 }

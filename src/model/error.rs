@@ -22,12 +22,4 @@ impl ModelError {
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
     }
-
-    /// The architecture is not one of ours: names those that are.
-    pub fn unsupported_architecture(name: &str) -> Self {
-        Self::Unsupported(format!(
-            "the architecture '{name}' is not supported; supported: {}",
-            super::config::SUPPORTED.join(", ")
-        ))
-    }
 }

@@ -1,6 +1,7 @@
 //! Weights out of a GGUF file: names and layout turned into Hugging Face's, numbers dequantised.
 
 use std::{
+    collections::BTreeSet,
     io::{BufReader, Seek, SeekFrom},
     path::Path,
 };
@@ -11,7 +12,7 @@ use candle_core::{
 };
 use fs_err::File;
 
-use super::{LlamaConfig, ModelError, config::RopeScaling};
+use super::{ModelConfig, ModelError, weights::check_complete};
 
 /// Reads the metadata and checks that the file holds every tensor it announces, in a type we read.
 pub(super) fn read_content(path: &Path) -> Result<(gguf_file::Content, BufReader<File>), ModelError> {
@@ -39,71 +40,34 @@ pub(super) fn read_content(path: &Path) -> Result<(gguf_file::Content, BufReader
     Ok((content, reader))
 }
 
+/// What the metadata say, once all weights are known to be there.
+pub(super) fn inspect(path: &Path) -> Result<ModelConfig, ModelError> {
+    let (content, _) = read_content(path)?;
+    let config = ModelConfig::from_gguf(&content)?;
+    let names: BTreeSet<String> =
+        content.tensor_infos.keys().filter_map(|name| Some(config.family.of_gguf_tensor(name)?.1)).collect();
+    check_complete(&config, path, |name| names.contains(name))?;
+    Ok(config)
+}
+
 /// Hands over every weight, dequantised, under its Hugging Face name. Returns the shape.
 pub(super) fn read_weights(
     path: &Path,
     keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
-) -> Result<LlamaConfig, ModelError> {
+) -> Result<ModelConfig, ModelError> {
     let (content, mut reader) = read_content(path)?;
-    let (_, mut config) = LlamaConfig::from_gguf(&content)?;
+    let mut config = ModelConfig::from_gguf(&content)?;
+    let family = config.family;
     for name in content.tensor_infos.keys() {
         let tensor = content.tensor(&mut reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
         if name == "rope_freqs.weight" {
-            config.rope.scaling = RopeScaling::Divisors(tensor.flatten_all()?.to_vec1()?);
+            config.stretch(&tensor.flatten_all()?.to_vec1::<f32>()?)?;
             continue;
         }
-        let Some(hf_name) = hf_name(name) else {
+        let Some((part, hf_name)) = family.of_gguf_tensor(name) else {
             return Err(ModelError::Unsupported(format!("the GGUF file has a tensor we do not know: {name}")));
         };
-        let tensor = match name.rsplit('.').nth(1) {
-            Some("attn_q") => unpermute(&tensor, config.heads.query)?,
-            Some("attn_k") => unpermute(&tensor, config.heads.key_value)?,
-            _ => tensor,
-        };
-        keep(hf_name, tensor)?;
+        keep(hf_name, (family.from_gguf)(&config, part, tensor)?)?;
     }
     Ok(config)
-}
-
-fn hf_name(name: &str) -> Option<String> {
-    match name {
-        "token_embd.weight" => return Some("model.embed_tokens.weight".into()),
-        "output_norm.weight" => return Some("model.norm.weight".into()),
-        "output.weight" => return Some("lm_head.weight".into()),
-        _ => {}
-    }
-    let (layer, part) = name.strip_prefix("blk.")?.split_once('.')?;
-    let part = match part {
-        "attn_norm.weight" => "input_layernorm",
-        "ffn_norm.weight" => "post_attention_layernorm",
-        "attn_q.weight" => "self_attn.q_proj",
-        "attn_k.weight" => "self_attn.k_proj",
-        "attn_v.weight" => "self_attn.v_proj",
-        "attn_output.weight" => "self_attn.o_proj",
-        "ffn_gate.weight" => "mlp.gate_proj",
-        "ffn_up.weight" => "mlp.up_proj",
-        "ffn_down.weight" => "mlp.down_proj",
-        _ => return None,
-    };
-    Some(format!("model.layers.{layer}.{part}.weight"))
-}
-
-/// llama.cpp stores q and k with each head's two halves interleaved (for its own RoPE); this puts the halves back.
-fn unpermute(weight: &Tensor, heads: usize) -> Result<Tensor, ModelError> {
-    let (rows, cols) = weight.dims2()?;
-    let half = rows / heads / 2;
-    Ok(weight.reshape((heads, half, 2, cols))?.transpose(1, 2)?.contiguous()?.reshape((rows, cols))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halves_come_back_in_order() {
-        // One head of size 4: llama.cpp keeps rows 0, 2, 1, 3.
-        let stored = Tensor::from_vec(vec![0f32, 2., 1., 3.], (4, 1), &Device::Cpu).expect("made");
-        let back = unpermute(&stored, 1).and_then(|t| Ok(t.flatten_all()?.to_vec1::<f32>()?)).expect("computed");
-        assert_eq!(back, [0., 1., 2., 3.]);
-    }
 }

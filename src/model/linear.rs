@@ -1,4 +1,4 @@
-//! A linear layer y = x·Wᵀ whose weight is frozen or trained, with or without LoRA beside it.
+//! A linear layer y = x·Wᵀ + b whose weight is frozen or trained, with or without LoRA beside it.
 
 use candle_core::{DType, Result, Tensor};
 use rand_chacha::{
@@ -8,6 +8,7 @@ use rand_chacha::{
 
 use super::{
     block::Pass,
+    norm::Vector,
     ops::{
         Factor::{self, Plain, Transposed},
         Sum,
@@ -52,18 +53,24 @@ struct LoraPair {
 #[derive(Debug, Clone)]
 pub(super) struct Linear {
     weight: Weight,
+    bias: Option<Vector>,
     lora: Option<LoraPair>,
 }
 
 impl Linear {
     /// A frozen weight (out, in).
     pub(super) fn frozen(weight: Tensor) -> Self {
-        Self { weight: Weight::Frozen(weight), lora: None }
+        Self { weight: Weight::Frozen(weight), bias: None, lora: None }
     }
 
     /// A trained weight.
     pub(super) fn trained(id: ParameterId) -> Self {
-        Self { weight: Weight::Trained(id), lora: None }
+        Self { weight: Weight::Trained(id), bias: None, lora: None }
+    }
+
+    /// Adds a bias (out).
+    pub(super) fn with_bias(self, bias: Vector) -> Self {
+        Self { bias: Some(bias), ..self }
     }
 
     /// Adds a LoRA pair: A (r, in) uniform as PEFT draws it (Kaiming with a = √5: ±1/√in), B (out, r) zero.
@@ -101,7 +108,7 @@ impl Linear {
         }
     }
 
-    /// Forward: adds x·Wᵀ (and the LoRA update) to `into`, (N, out). Without a key there is no dropout.
+    /// Forward: adds x·Wᵀ + b (and the LoRA update) to `into`, (N, out). Without a key there is no dropout.
     pub(super) fn forward_into(&self, into: Sum, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let [y] = Self::forward_sums([self], [into], x, pass)?;
         Ok(y)
@@ -141,15 +148,21 @@ impl Linear {
         compute.add_each(&mut into, Plain(x), &factors)?;
         let mut outputs = Vec::with_capacity(N);
         for ((layer, sum), inner) in layers.iter().zip(sums).zip(inner) {
-            let Some(lora) = layer.lora else {
-                outputs.push(sum.into_tensor()?);
-                continue;
+            let sum = match layer.lora {
+                None => sum,
+                Some(lora) => {
+                    let inner = match inner {
+                        Some(inner) => inner.into_tensor()?,
+                        None => lora.inner(&lora.drop(x, pass.key)?, pass)?,
+                    };
+                    sum.add(Plain(&inner), Transposed(parameters.get(lora.b)), lora.shape.scale)?
+                }
             };
-            let inner = match inner {
-                Some(inner) => inner.into_tensor()?,
-                None => lora.inner(&lora.drop(x, pass.key)?, pass)?,
-            };
-            outputs.push(sum.add(Plain(&inner), Transposed(parameters.get(lora.b)), lora.shape.scale)?.into_tensor()?);
+            let y = sum.into_tensor()?;
+            if let Some(bias) = &layer.bias {
+                compute.add_bias(&y, bias.get(parameters))?;
+            }
+            outputs.push(y);
         }
         Ok(outputs.try_into().expect("as many as layers"))
     }
@@ -171,6 +184,9 @@ impl Linear {
     ) -> Result<Sum> {
         let Pass { compute, parameters, .. } = *pass;
         let weight = self.weight(parameters);
+        if let Some(bias) = &self.bias {
+            bias.add_gradient(gradients, || compute.column_sums(dy))?;
+        }
         if let (Some(x), Weight::Trained(id)) = (x, &self.weight) {
             gradients.add_product(*id, compute, (Transposed(dy), Plain(x)), 1.0)?;
         }

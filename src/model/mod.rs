@@ -1,24 +1,31 @@
 //! Trainable language models: their shape, weights, forward and backward, LoRA, and what is written back.
 
+mod attention;
 mod block;
 mod config;
+mod decoder;
 pub mod device;
 mod error;
+mod families;
 mod generate;
 mod gguf;
 pub mod layout;
 mod linear;
-mod llama;
+mod mlp;
+mod norm;
 pub mod ops;
 mod parameters;
+mod rope;
 mod save;
 mod weights;
 
-pub use config::{LlamaConfig, Rope, RopeScaling, SUPPORTED};
+pub use config::{Biases, LayerConfig, ModelConfig};
+pub use decoder::{Decoder, Forward, Purpose, Tuning};
 pub use error::ModelError;
+pub use families::{FAMILIES, Family, NormKind, Part};
 pub use generate::generate_greedy;
 pub use linear::{DropoutKey, LoraShape};
-pub use llama::{Decoder, Forward, Purpose, Tuning};
 pub use parameters::{Gradients, ParameterId, Parameters};
+pub use rope::{Llama3, Rope, RopeScaling};
 pub use save::{save_adapter, save_full};
 pub use weights::{ModelFacts, Weights, inspect, noise};

@@ -13,7 +13,7 @@ use rand_chacha::{
 };
 use serde::Deserialize;
 
-use super::{LlamaConfig, ModelError, gguf};
+use super::{ModelConfig, ModelError, gguf};
 use crate::domain::{Dtype, ModelLocation, WeightsFormat};
 
 /// What can be said of a model without loading its weights.
@@ -33,7 +33,7 @@ pub struct ModelFacts {
 #[derive(Debug)]
 pub struct Weights {
     /// The shape.
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -46,33 +46,40 @@ struct AdapterConfig {
 
 /// Finds out what a model is and that its files are whole, reading headers only.
 pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
-    let (architecture, config) = match location.format {
-        WeightsFormat::Gguf => LlamaConfig::from_gguf(&gguf::read_content(&location.weights)?.0)?,
+    let config = match location.format {
+        WeightsFormat::Gguf => gguf::inspect(&location.weights)?,
         WeightsFormat::Huggingface => {
-            let parsed = LlamaConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
+            let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
             let mut names = BTreeSet::new();
             for file in safetensors_files(&location.weights)? {
                 // SAFETY: the file is only read while mapped, and a registered model's files are not written to.
                 let mapped = unsafe { candle_core::safetensors::MmapedSafetensors::new(&file) }.map_err(|e| {
                     ModelError::invalid(format!("{} is not a whole safetensors file: {e}", file.display()))
                 })?;
-                names.extend(mapped.tensors().into_iter().map(|(name, _)| name));
+                names.extend(mapped.tensors().into_iter().map(|(name, _)| config.family.full_name(&name)));
             }
-            if let Some((missing, _)) = shapes(&parsed.1).into_iter().find(|(name, _)| !names.contains(name)) {
-                return Err(ModelError::invalid(format!(
-                    "{}: the weight {missing} is missing",
-                    location.weights.display()
-                )));
-            }
-            parsed
+            check_complete(&config, &location.weights, |name| names.contains(name))?;
+            config
         }
     };
     Ok(ModelFacts {
-        architecture,
+        architecture: config.family.architecture.to_owned(),
         n_parameters: config.n_parameters(),
         vocab_size: config.vocab_size as u64,
         max_position_embeddings: config.max_position_embeddings as u64,
     })
+}
+
+/// An error if one of the model's weights is not there.
+pub(super) fn check_complete(
+    config: &ModelConfig,
+    path: &Path,
+    is_there: impl Fn(&str) -> bool,
+) -> Result<(), ModelError> {
+    match config.tensors().into_iter().find(|(name, _)| !is_there(name)) {
+        Some((missing, _)) => Err(ModelError::invalid(format!("{}: the weight {missing} is missing", path.display()))),
+        None => Ok(()),
+    }
 }
 
 impl Weights {
@@ -93,10 +100,16 @@ impl Weights {
         let config = match location.format {
             WeightsFormat::Gguf => gguf::read_weights(&location.weights, &mut keep)?,
             WeightsFormat::Huggingface => {
-                let (_, config) = LlamaConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
+                let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
                 for file in safetensors_files(&location.weights)? {
                     for (name, tensor) in candle_core::safetensors::load(&file, &Device::Cpu)? {
-                        keep(name, tensor)?;
+                        let name = config.family.full_name(&name);
+                        // Masks, frequencies and tied heads that older files hold too.
+                        let Some(part) = config.family.part_of(&name).filter(|part| config.has(*part)) else {
+                            continue;
+                        };
+                        let is_transposed = tensor.rank() > 1 && config.family.is_stored_transposed(part);
+                        keep(name, if is_transposed { tensor.t()?.contiguous()? } else { tensor })?;
                     }
                 }
                 config
@@ -111,9 +124,9 @@ impl Weights {
     }
 
     /// Weights of this shape that look random, the same everywhere, for measurements: stored as `dtype`, on `device`.
-    pub fn random(config: LlamaConfig, dtype: Dtype, device: &Device) -> Result<Self, ModelError> {
+    pub fn random(config: ModelConfig, dtype: Dtype, device: &Device) -> Result<Self, ModelError> {
         let mut tensors = BTreeMap::new();
-        for (n, (name, shape)) in shapes(&config).into_iter().enumerate() {
+        for (n, (name, shape)) in config.tensors().into_iter().enumerate() {
             let is_matrix = shape.len() > 1;
             let values = noise(&shape, n as u64)?.to_device(device)?;
             let tensor = if is_matrix {
@@ -235,22 +248,4 @@ fn safetensors_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, ModelE
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
     serde_json::from_slice(&fs_err::read(path)?).map_err(|e| ModelError::invalid(format!("{}: {e}", path.display())))
-}
-
-/// The weights of a model of this shape, by name.
-fn shapes(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
-    let (d, i, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
-    let (q, kv) = (config.heads.q_width(), config.heads.kv_width());
-    let mut shapes =
-        vec![("model.embed_tokens.weight".to_owned(), vec![v, d]), ("model.norm.weight".to_owned(), vec![d])];
-    if !config.tied {
-        shapes.push(("lm_head.weight".to_owned(), vec![v, d]));
-    }
-    let block =
-        [vec![d], vec![d], vec![q, d], vec![kv, d], vec![kv, d], vec![d, q], vec![i, d], vec![i, d], vec![d, i]];
-    for layer in 0..config.n_layers {
-        let named = super::llama::BLOCK_WEIGHTS.into_iter().zip(&block);
-        shapes.extend(named.map(|(part, shape)| (format!("model.layers.{layer}.{part}.weight"), shape.clone())));
-    }
-    shapes
 }

@@ -69,7 +69,7 @@ fn write_files(
     fs_err::create_dir_all(beside)?;
     let base = &spec.references[0];
     match &spec.hyperparameters.lora {
-        Some(lora) => save_adapter(beside, &policy.parameters, lora, base.model.as_str())?,
+        Some(lora) => save_adapter(beside, &policy.parameters, policy.decoder.config(), (lora, base.model.as_str()))?,
         None => {
             save_full(beside, &policy.parameters, policy.decoder.config())?;
             codec.save(beside).map_err(|e| unusable(base, &e))?;

@@ -19,7 +19,7 @@ use crate::{
         metric,
     },
     fetch,
-    model::{Decoder, LoraShape, Tuning, Weights, generate_greedy},
+    model::{Decoder, LoraShape, Tuning, Weights, generate_greedy, inspect},
     objective::{Diagnosis, PairInput, StepMetrics, diagnose, evaluate},
     run_dir::RunDir,
     text::Codec,
@@ -274,11 +274,15 @@ fn peak_memory_bytes() -> Option<u64> {
 fn build_policy(spec: &TrainSpec, device: &Device) -> anyhow::Result<Policy> {
     let base = &spec.references[0];
     let settings: &Hyperparameters = &spec.hyperparameters;
+    let facts = inspect(&base.location).map_err(|e| unusable(base, &e))?;
     let tuning = match &settings.lora {
         None => Tuning::Full,
         Some(lora) => Tuning::Lora {
             shape: LoraShape { rank: lora.rank, scale: lora.alpha / lora.rank as f64, dropout: lora.dropout },
-            targets: lora.target_modules.clone(),
+            targets: lora
+                .target_modules
+                .of_architecture(&facts.architecture)
+                .map_err(|message| Failure::new(FailureCode::InvalidSpec, message))?,
             seed: u64::from(spec.seed),
         },
     };

@@ -72,7 +72,7 @@ pub(crate) fn write_weights_with(directory: &Path, n_vocab: usize, seed: usize, 
     let config = serde_json::json!({
         "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": n_kv_heads, "vocab_size": n_vocab, "rms_norm_eps": 1e-5,
-        "rope_theta": 100.0, "tie_word_embeddings": false, "max_position_embeddings": 2048,
+        "hidden_act": "silu",        "rope_theta": 100.0, "tie_word_embeddings": false, "max_position_embeddings": 2048,
     });
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
     let mut tensors = HashMap::new();

@@ -2,6 +2,8 @@
 
 use candle_core::Tensor;
 
+use crate::domain::Dtype;
+
 /// Numbers and size of attention heads; `query` is a multiple of `key_value` (grouped-query attention, arXiv 2305.13245).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
@@ -32,6 +34,28 @@ impl Heads {
     /// Query heads that share one key and value head.
     pub(super) fn group(self) -> usize {
         self.query / self.key_value
+    }
+}
+
+/// What attention computes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionShape {
+    /// The heads.
+    pub heads: Heads,
+    /// What q·k is multiplied by: the score.
+    pub scale: f32,
+    /// Scores s become c·tanh(s/c) (Gemma 2, arXiv 2408.00118).
+    pub softcap: Option<f32>,
+    /// Keys a query sees at most, itself among them: the nearest (sliding window, arXiv 2310.06825).
+    pub window: Option<usize>,
+    /// What the factors are rounded to.
+    pub dtype: Dtype,
+}
+
+impl AttentionShape {
+    /// Scores scaled by 1/√S, all keys seen.
+    pub fn plain(heads: Heads, dtype: Dtype) -> Self {
+        Self { heads, scale: (heads.size as f32).sqrt().recip(), softcap: None, window: None, dtype }
     }
 }
 

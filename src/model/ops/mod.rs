@@ -5,6 +5,7 @@
 //! [`Kernels`] computes with them. Every result row depends on its own inputs only and is summed in a fixed order, so results
 //! depend neither on how rows are spread over threads nor on what else is in a batch.
 
+mod activation;
 mod cpu;
 #[cfg(any(feature = "cuda", test))]
 pub(in crate::model) mod cuda;
@@ -15,7 +16,8 @@ mod timed;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-pub use heads::{Attention, Heads};
+pub use activation::Activation;
+pub use heads::{Attention, AttentionShape, Heads};
 pub use rope::RopeTable;
 pub use sum::{Compute, Factor, Sum};
 pub use timed::{operation_times, time_operations};
@@ -43,6 +45,15 @@ pub struct CompletionLogps {
     pub d_hidden: Option<Tensor>,
 }
 
+/// How a vocabulary head makes logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogitShape {
+    /// Logits z become c·tanh(z/c) (Gemma 2, arXiv 2408.00118).
+    pub softcap: Option<f32>,
+    /// What the factors are rounded to.
+    pub dtype: Dtype,
+}
+
 /// What the backward of a trained head is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Scoring<'a> {
@@ -50,8 +61,8 @@ pub struct Scoring<'a> {
     pub targets: &'a [u32],
     /// dL/dlogp per row.
     pub d_logps: &'a [f32],
-    /// What the factors are rounded to.
-    pub dtype: Dtype,
+    /// How the forward made the logits.
+    pub logits: LogitShape,
 }
 
 /// One step of `AdamW` for one parameter, everything but the tensors.
@@ -106,8 +117,19 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
     /// Gradient of the weight: dw = Σ_rows dy ⊙ x·r, shape (D).
     fn rms_norm_weight_gradient(&self, dy: &Tensor, x: &Tensor, inverse: &Tensor) -> Result<Tensor>;
 
+    /// Each row less its mean, plus `residual`: with [`Kernels::rms_norm`] of it, layer normalisation (arXiv 1607.06450). Its own
+    /// backward. `x` (N, D); returns (N, D).
+    fn centred(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Adds `bias` (D, float32) to every row of `to` (N, D), in place.
+    fn add_bias(&self, to: &Tensor, bias: &Tensor) -> Result<()>;
+
+    /// Σ over the rows of `x` (N, D), in order: a bias's gradient, (D), float32.
+    fn column_sums(&self, x: &Tensor) -> Result<Tensor>;
+
     /// Joins q (N, H·S), k (N, K·S) and v (N, K·S) into one tensor (N, (H+2K)·S), q and k turned by their positions' angles
-    /// (RoPE, arXiv 2104.09864, on the first and second half of each head, as Hugging Face lays it out).
+    /// (RoPE, arXiv 2104.09864, on the first and second half of each head, as Hugging Face lays it out). Where the table has fewer
+    /// than S/2 angles per position, the numbers of a head behind twice as many stay as they are.
     fn join_rotated(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &RopeTable) -> Result<Tensor>;
 
     /// The backward of [`Kernels::join_rotated`]: splits the gradient and turns it back.
@@ -119,11 +141,11 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
     ) -> Result<(Tensor, Tensor, Tensor)>;
 
     /// Causal attention over packed sequences whose segments may share a prefix. `joined` (N, (H+2K)·S) as made by
-    /// `join_rotated`; scores are scaled by 1/√S.
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention>;
+    /// `join_rotated`.
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], shape: AttentionShape) -> Result<Attention>;
 
     /// Attention of the last token of one sequence to all of it, for sampling. `joined` (T, (H+2K)·S); returns (1, H·S).
-    fn attention_last(&self, joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor>;
+    fn attention_last(&self, joined: &Tensor, shape: AttentionShape) -> Result<Tensor>;
 
     /// Backward of [`Kernels::attention`]. `d_output` (N, H·S); returns the gradient of `joined` (N, (H+2K)·S).
     fn attention_backward(
@@ -132,14 +154,20 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        shape: (Heads, Dtype),
+        shape: AttentionShape,
     ) -> Result<Tensor>;
 
-    /// SiLU(gate) ⊙ up (arXiv 2002.05202), all (N, I).
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor>;
+    /// f(x) (N, I).
+    fn activated(&self, x: &Tensor, f: Activation) -> Result<Tensor>;
 
-    /// Backward of [`Kernels::swiglu`]: (dgate, dup), both (N, I); SiLU'(g) = σ(g)·(1 + g·(1 − σ(g))).
-    fn swiglu_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// Backward of [`Kernels::activated`]: dy ⊙ f′(x).
+    fn activated_backward(&self, dy: &Tensor, x: &Tensor, f: Activation) -> Result<Tensor>;
+
+    /// f(gate) ⊙ up (arXiv 2002.05202), all (N, I).
+    fn gated(&self, gate: &Tensor, up: &Tensor, f: Activation) -> Result<Tensor>;
+
+    /// Backward of [`Kernels::gated`]: (dgate, dup), both (N, I).
+    fn gated_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor, f: Activation) -> Result<(Tensor, Tensor)>;
 
     /// Log-probabilities of given tokens: vocabulary head, log-softmax and gather in one, so that the logits of all tokens never
     /// exist. `hidden` (M, D), `weight` (V, D), one target below V per row. With [`Head::Frozen`] the gradient of each
@@ -150,7 +178,7 @@ pub trait Kernels: std::fmt::Debug + Send + Sync {
         weight: &Tensor,
         targets: &[u32],
         head: Head,
-        dtype: Dtype,
+        logits: LogitShape,
     ) -> Result<CompletionLogps>;
 
     /// Backward of a trained head: adds dL/dweight to `d_weight` (V, D) in place and returns dL/dhidden (M, D).

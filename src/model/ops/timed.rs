@@ -9,7 +9,10 @@ use std::{
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{AdamWStep, Attention, CompletionLogps, Factor, Head, Heads, Kernels, RopeTable, Scoring, Sum};
+use super::{
+    Activation, AdamWStep, Attention, AttentionShape, CompletionLogps, Factor, Head, Heads, Kernels, LogitShape,
+    RopeTable, Scoring, Sum,
+};
 use crate::{domain::Dtype, model::layout::Sequence};
 
 /// Set once, before the first model is built; nothing is timed without it.
@@ -126,6 +129,18 @@ impl Kernels for Timed {
         self.time("rms_norm_weight_gradient", 0.0, |kernels| kernels.rms_norm_weight_gradient(dy, x, inverse))
     }
 
+    fn centred(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        self.time("centred", 0.0, |kernels| kernels.centred(x, residual))
+    }
+
+    fn add_bias(&self, to: &Tensor, bias: &Tensor) -> Result<()> {
+        self.time("add_bias", 0.0, |kernels| kernels.add_bias(to, bias))
+    }
+
+    fn column_sums(&self, x: &Tensor) -> Result<Tensor> {
+        self.time("column_sums", 0.0, |kernels| kernels.column_sums(x))
+    }
+
     fn join_rotated(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &RopeTable) -> Result<Tensor> {
         self.time("join_rotated", 0.0, |kernels| kernels.join_rotated(q, k, v, heads, table))
     }
@@ -139,12 +154,12 @@ impl Kernels for Timed {
         self.time("split_rotated_back", 0.0, |kernels| kernels.split_rotated_back(gradient, heads, table))
     }
 
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention> {
-        self.time("attention", 0.0, |kernels| kernels.attention(joined, sequences, heads, dtype))
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], shape: AttentionShape) -> Result<Attention> {
+        self.time("attention", 0.0, |kernels| kernels.attention(joined, sequences, shape))
     }
 
-    fn attention_last(&self, joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor> {
-        self.time("attention_last", 0.0, |kernels| kernels.attention_last(joined, heads, dtype))
+    fn attention_last(&self, joined: &Tensor, shape: AttentionShape) -> Result<Tensor> {
+        self.time("attention_last", 0.0, |kernels| kernels.attention_last(joined, shape))
     }
 
     fn attention_backward(
@@ -153,17 +168,25 @@ impl Kernels for Timed {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        shape: (Heads, Dtype),
+        shape: AttentionShape,
     ) -> Result<Tensor> {
         self.time("attention_backward", 0.0, |k| k.attention_backward(d_output, joined, kept, sequences, shape))
     }
 
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        self.time("swiglu", 0.0, |kernels| kernels.swiglu(gate, up))
+    fn activated(&self, x: &Tensor, f: Activation) -> Result<Tensor> {
+        self.time("activated", 0.0, |kernels| kernels.activated(x, f))
     }
 
-    fn swiglu_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.time("swiglu_backward", 0.0, |kernels| kernels.swiglu_backward(dy, gate, up))
+    fn activated_backward(&self, dy: &Tensor, x: &Tensor, f: Activation) -> Result<Tensor> {
+        self.time("activated_backward", 0.0, |kernels| kernels.activated_backward(dy, x, f))
+    }
+
+    fn gated(&self, gate: &Tensor, up: &Tensor, f: Activation) -> Result<Tensor> {
+        self.time("gated", 0.0, |kernels| kernels.gated(gate, up, f))
+    }
+
+    fn gated_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor, f: Activation) -> Result<(Tensor, Tensor)> {
+        self.time("gated_backward", 0.0, |kernels| kernels.gated_backward(dy, gate, up, f))
     }
 
     fn completion_logps(
@@ -172,14 +195,14 @@ impl Kernels for Timed {
         weight: &Tensor,
         targets: &[u32],
         head: Head,
-        dtype: Dtype,
+        logits: LogitShape,
     ) -> Result<CompletionLogps> {
         let (name, n) = match head {
             Head::Score | Head::Trained => ("completion_logps", 1.0),
             Head::Frozen => ("completion_logps with gradient", 2.0),
         };
         let flop = head_flop(hidden, weight, n);
-        self.time(name, flop, |kernels| kernels.completion_logps(hidden, weight, targets, head, dtype))
+        self.time(name, flop, |kernels| kernels.completion_logps(hidden, weight, targets, head, logits))
     }
 
     fn head_backward(

@@ -5,13 +5,16 @@
 //! (FlashAttention-2, arXiv 2307.08691). Query heads that share keys and values are stacked, so that these are read once for all
 //! of them. Where a tile begins depends on the segment alone, and so do the results.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
     gemm::{How, Matrix, Target, Threads, product},
     host::{
-        Parts, exp, exp_in_place, for_row_chunks, host, lane_sum, max_of, vectorised, write, written, written_pair,
+        Parts, cap_in_place, exp, exp_in_place, for_row_chunks, host, lane_sum, max_of, vectorised, write, written,
+        written_pair,
     },
     rms_norm::add,
 };
@@ -19,7 +22,7 @@ use crate::{
     domain::Dtype,
     model::{
         layout::{Segment, Sequence},
-        ops::{Attention, Heads},
+        ops::{Attention, AttentionShape, Heads},
     },
 };
 
@@ -65,13 +68,18 @@ struct Place<'a> {
     query: usize,
     key: usize,
     value: usize,
+    scale: f32,
+    softcap: Option<f32>,
     dtype: Dtype,
 }
 
 impl<'a> Place<'a> {
-    fn new(joined: &'a [f32], heads: Heads, stack: Stack, dtype: Dtype) -> Self {
+    fn new(joined: &'a [f32], shape: AttentionShape, stack: Stack) -> Self {
+        let AttentionShape { heads, scale, softcap, dtype, .. } = shape;
         Self {
             joined,
+            scale,
+            softcap,
             dtype,
             width: heads.joined_width(),
             size: heads.size,
@@ -87,10 +95,6 @@ impl<'a> Place<'a> {
         let from = (start * self.width + column).min(self.joined.len());
         Matrix::new(&self.joined[from..], len, self.size, self.width)
     }
-
-    fn scale(self) -> f32 {
-        (self.size as f32).sqrt().recip()
-    }
 }
 
 /// Stacks some columns of some rows of `from`: head by head, row by row, `size` numbers each.
@@ -104,21 +108,24 @@ fn stack_rows(from: &[f32], width: usize, column: usize, block: Block, place: Pl
     }
 }
 
-/// A block of queries of one segment, and the keys it sees: the whole prefix, then the segment up to its last query.
+/// A block of queries of one segment, and the keys before its last: the whole prefix, then the segment so far.
 #[derive(Clone, Copy)]
 struct Block {
     first: usize,
     len: usize,
     prefix: (usize, usize),
     own: (usize, usize),
+    /// Keys a query sees at most.
+    window: usize,
 }
 
 impl Block {
-    fn all(sequence: &Sequence, n_at_once: usize) -> impl Iterator<Item = Self> + '_ {
-        sequence.segments.iter().flat_map(move |segment| Self::of(segment, n_at_once))
+    fn all(sequence: &Sequence, n_at_once: usize, window: Option<usize>) -> impl Iterator<Item = Self> + '_ {
+        let window = window.unwrap_or(usize::MAX);
+        sequence.segments.iter().flat_map(move |segment| Self::of(segment, n_at_once, window))
     }
 
-    fn of(segment: &Segment, n_at_once: usize) -> impl Iterator<Item = Self> + '_ {
+    fn of(segment: &Segment, n_at_once: usize, window: usize) -> impl Iterator<Item = Self> + '_ {
         (0..segment.len).step_by(n_at_once).map(move |at| {
             let len = n_at_once.min(segment.len - at);
             Self {
@@ -126,25 +133,29 @@ impl Block {
                 len,
                 prefix: (segment.prefix.start, segment.prefix.len()),
                 own: (segment.start, at + len),
+                window,
             }
         })
     }
 
-    /// Keys that query `i` of the block sees: all before it, and itself.
-    fn n_visible(self, i: usize) -> usize {
-        self.prefix.1 + (self.first - self.own.0) + i + 1
+    /// Which of the keys query `i` of the block sees: the nearest up to itself.
+    fn visible(self, i: usize) -> Range<usize> {
+        let end = self.prefix.1 + (self.first - self.own.0) + i + 1;
+        end.saturating_sub(self.window)..end
     }
 
-    /// The keys the block sees, in tiles.
+    /// The keys the block sees, in tiles. Where these begin does not depend on the window.
     fn tiles(self) -> impl Iterator<Item = Tile> {
+        let first_seen = self.visible(0).start;
         let parts = [(self.prefix, 0), (self.own, self.prefix.1)];
-        parts.into_iter().flat_map(|((first, len), before)| {
+        let tiles = parts.into_iter().flat_map(|((first, len), before)| {
             (0..len).step_by(TILE).map(move |at| Tile {
                 first: first + at,
                 len: TILE.min(len - at),
                 before: before + at,
             })
-        })
+        });
+        tiles.filter(move |tile| tile.before + tile.len > first_seen)
     }
 }
 
@@ -158,9 +169,11 @@ struct Tile {
 }
 
 impl Tile {
-    /// How many of its keys query `i` of the block sees.
-    fn n_visible(self, block: Block, i: usize) -> usize {
-        block.n_visible(i).saturating_sub(self.before).min(self.len)
+    /// Which of its keys query `i` of the block sees.
+    fn visible(self, block: Block, i: usize) -> Range<usize> {
+        let seen = block.visible(i);
+        let end = seen.end.saturating_sub(self.before).min(self.len);
+        seen.start.saturating_sub(self.before).min(end)..end
     }
 
     fn keys(self) -> (usize, usize) {
@@ -194,16 +207,17 @@ struct Scratch {
 }
 
 /// Output and log-sums.
-pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention> {
+pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], shape: AttentionShape) -> Result<Attention> {
+    let heads = shape.heads;
     let n = joined.dim(0)?;
     let numbers = host::<f32>(joined)?;
     let numbers = numbers.as_slice();
     let (output, log_sums) = written_pair((n, heads.q_width()), (heads.query, n), |output, log_sums| {
         let (output, log_sums) = (Parts::new(output), Parts::new(log_sums));
         tasks(sequences, heads).par_iter().with_max_len(1).for_each(|(sequence, stack)| {
-            let place = Place::new(numbers, heads, *stack, dtype);
+            let place = Place::new(numbers, shape, *stack);
             let mut scratch = Scratch::default();
-            for block in Block::all(sequence, stack.block()) {
+            for block in Block::all(sequence, stack.block(), shape.window) {
                 forward_block(place, block, &mut scratch);
                 for (head, i) in (0..stack.n).flat_map(|head| (0..block.len).map(move |i| (head, i))) {
                     let (row, token) = (head * block.len + i, block.first + i);
@@ -221,14 +235,16 @@ pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads, dty
 }
 
 /// The last token of one sequence, (1, H·S).
-pub(super) fn last(joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor> {
+pub(super) fn last(joined: &Tensor, shape: AttentionShape) -> Result<Tensor> {
+    let heads = shape.heads;
     let n = joined.dim(0)?;
     let numbers = host::<f32>(joined)?;
     written((1, heads.q_width()), |output| {
         let mut scratch = Scratch::default();
-        let block = Block { first: n - 1, len: 1, prefix: (0, 0), own: (0, n) };
+        let window = shape.window.unwrap_or(usize::MAX);
+        let block = Block { first: n - 1, len: 1, prefix: (0, 0), own: (0, n), window };
         for stack in Stack::all(heads) {
-            forward_block(Place::new(numbers.as_slice(), heads, stack, dtype), block, &mut scratch);
+            forward_block(Place::new(numbers.as_slice(), shape, stack), block, &mut scratch);
             output[stack.first * heads.size..][..stack.n * heads.size].copy_from_slice(&scratch.out);
         }
     })
@@ -254,23 +270,28 @@ fn forward_block(place: Place<'_>, block: Block, scratch: &mut Scratch) {
     divide_rows(out, sums);
 }
 
-/// The scaled scores of a tile, (rows, tile); those behind the diagonal are computed too and never read.
+/// The scores of a tile, (rows, tile); those that no query sees are computed too and never read.
 fn score_tile(place: Place<'_>, (rows, queries): (usize, &[f32]), tile: Tile, scores: &mut Vec<f32>) {
     scores.resize(rows * tile.len, 0.0);
     let queries = Matrix::new(queries, rows, place.size, place.size);
     let keys = place.rows(place.key, tile.keys()).t();
-    multiply(Target::over(scores, tile.len), queries, keys, place.scale(), place.dtype);
+    multiply(Target::over(scores, tile.len), queries, keys, place.scale, place.dtype);
+    if let Some(cap) = place.softcap {
+        cap_in_place(scores, cap);
+    }
 }
 
 vectorised! {
-    /// Scores to exp(score − the row's largest so far), 0 behind the diagonal; what was added up under a smaller largest shrinks.
+    /// Scores to exp(score − the row's largest so far), 0 where the query does not see the key; what was added up under a smaller largest shrinks.
     fn softmax_tile(scores: &mut [f32], out: &mut [f32], at: (Block, Tile), rows: (&mut [f32], &mut [f32])) {
         let ((block, tile), (largest, sums)) = (at, rows);
         let size = out.len() / sums.len();
         let of_row = scores.chunks_exact_mut(tile.len).zip(out.chunks_exact_mut(size)).zip(largest).zip(sums);
         for (row, (((scores, out), largest), sum)) in of_row.enumerate() {
-            let (visible, hidden) = scores.split_at_mut(tile.n_visible(block, row % block.len));
-            hidden.fill(0.0);
+            let visible = tile.visible(block, row % block.len);
+            scores[..visible.start].fill(0.0);
+            scores[visible.end..].fill(0.0);
+            let visible = &mut scores[visible];
             let tile_largest = max_of(visible);
             if tile_largest > *largest {
                 let shrink = exp(*largest - tile_largest);
@@ -299,8 +320,9 @@ pub(super) fn backward(
     joined: &Tensor,
     kept: &Attention,
     sequences: &[Sequence],
-    (heads, dtype): (Heads, Dtype),
+    shape: AttentionShape,
 ) -> Result<Tensor> {
+    let heads = shape.heads;
     let n = joined.dim(0)?;
     let (d_output, joined, output) = (host::<f32>(d_output)?, host::<f32>(joined)?, host::<f32>(&kept.output)?);
     let log_sums = host::<f32>(&kept.log_sums)?;
@@ -319,10 +341,10 @@ pub(super) fn backward(
                 let (dk, dv) = unsafe { (dk.part(start, len), dv.part(start, len)) };
                 dk.fill(0.0);
                 dv.fill(0.0);
-                let place = Place::new(joined.as_slice(), heads, *stack, dtype);
+                let place = Place::new(joined.as_slice(), shape, *stack);
                 let mut gradient = StackGradient { d_joined, dk, dv, start: sequence.start() };
                 let mut scratch = BackwardScratch::default();
-                for block in Block::all(sequence, stack.block()) {
+                for block in Block::all(sequence, stack.block(), shape.window) {
                     backward_block(place, block, forward, &mut scratch, &mut gradient);
                 }
             });
@@ -374,18 +396,33 @@ impl<'a> Kept<'a> {
 
 vectorised! {
     /// Scores to weights, and the gradients of weights to those of scores. `dots` has per row Σ d_output ⊙ output: what the softmax
-    /// takes off every score's gradient.
-    fn score_gradients(weights: &mut [f32], d_scores: &mut [f32], at: (Block, Tile), rows: (&[f32], &[f32])) {
-        let ((block, tile), (log_sums, dots)) = (at, rows);
+    /// takes off every score's gradient. A capped score is the flatter the nearer it is to the cap.
+    fn score_gradients(
+        weights: &mut [f32],
+        d_scores: &mut [f32],
+        at: (Block, Tile, Option<f32>),
+        rows: (&[f32], &[f32]),
+    ) {
+        let ((block, tile, softcap), (log_sums, dots)) = (at, rows);
         let of_row = weights.chunks_exact_mut(tile.len).zip(d_scores.chunks_exact_mut(tile.len)).zip(log_sums).zip(dots);
         for (row, (((weights, d_scores), log_sum), dot)) in of_row.enumerate() {
-            let visible = tile.n_visible(block, row % block.len);
-            for (w, ds) in weights[..visible].iter_mut().zip(&mut d_scores[..visible]) {
-                *w = exp(*w - log_sum);
-                *ds = *w * (*ds - dot);
+            let visible = tile.visible(block, row % block.len);
+            for hidden in [0..visible.start, visible.end..tile.len] {
+                weights[hidden.clone()].fill(0.0);
+                d_scores[hidden].fill(0.0);
             }
-            weights[visible..].fill(0.0);
-            d_scores[visible..].fill(0.0);
+            let of_key = weights[visible.clone()].iter_mut().zip(&mut d_scores[visible]);
+            match softcap {
+                None => of_key.for_each(|(w, ds)| {
+                    *w = exp(*w - log_sum);
+                    *ds = *w * (*ds - dot);
+                }),
+                Some(cap) => of_key.for_each(|(w, ds)| {
+                    let slope = 1.0 - (*w / cap) * (*w / cap);
+                    *w = exp(*w - log_sum);
+                    *ds = *w * (*ds - dot) * slope;
+                }),
+            }
         }
     }
 }
@@ -451,12 +488,12 @@ fn backward_block(
         d_scores.resize(rows * tile.len, 0.0);
         let values = place.rows(place.value, tile.keys());
         multiply(Target::over(d_scores, tile.len), d_stacked, values.t(), 1.0, dtype);
-        score_gradients(weights, d_scores, (block, tile), (log_sums, dots));
+        score_gradients(weights, d_scores, (block, tile, place.softcap), (log_sums, dots));
         let ds = Matrix::new(d_scores, rows, tile.len, tile.len);
         let w = Matrix::new(weights, rows, tile.len, tile.len);
         let seen = (tile.first - gradient.start) * size..(tile.first - gradient.start + tile.len) * size;
-        multiply(Target::onto(dq, size), ds, place.rows(place.key, tile.keys()), place.scale(), dtype);
-        multiply(Target::onto(&mut gradient.dk[seen.clone()], size), ds.t(), stacked, place.scale(), dtype);
+        multiply(Target::onto(dq, size), ds, place.rows(place.key, tile.keys()), place.scale, dtype);
+        multiply(Target::onto(&mut gradient.dk[seen.clone()], size), ds.t(), stacked, place.scale, dtype);
         multiply(Target::onto(&mut gradient.dv[seen], size), w.t(), d_stacked, 1.0, dtype);
     }
     for (row, dq) in dq.chunks_exact(size).enumerate() {

@@ -5,12 +5,12 @@ use rayon::prelude::*;
 
 use super::{
     gemm::{How, Matrix, Right, Target, Threads, product},
-    host::{LANES, exp, host, max_of, vectorised, write, written},
+    host::{LANES, cap_in_place, exp, host, max_of, vectorised, write, written},
     product::Stored,
 };
 use crate::{
     domain::Dtype,
-    model::ops::{CompletionLogps, Head, Scoring},
+    model::ops::{CompletionLogps, Head, LogitShape, Scoring},
 };
 
 /// Logits that exist at once, in bytes: what stays in the last cache, and enough rows to read the weight seldom.
@@ -56,7 +56,7 @@ pub(super) fn forward(
     weight: &Tensor,
     targets: &[u32],
     head: Head,
-    dtype: Dtype,
+    LogitShape { softcap, dtype }: LogitShape,
 ) -> Result<CompletionLogps> {
     let (m, d) = hidden.dims2()?;
     let hidden = host::<f32>(hidden)?;
@@ -73,10 +73,11 @@ pub(super) fn forward(
             factors.logits(first, n, logits);
             let keeps_gradient = d_hidden.is_some();
             let rows = logits.par_chunks_mut(v).zip(targets).map(|(row, &target)| {
+                cap(row, softcap);
                 let (log_sum, target) = (log_sum_exp(row), target as usize);
                 let logp = row[target] - log_sum;
                 if keeps_gradient {
-                    logp_gradient(row, log_sum, target, 1.0);
+                    logp_gradient(row, log_sum, (target, 1.0), softcap);
                 }
                 logp
             });
@@ -100,7 +101,7 @@ pub(super) fn forward(
 pub(super) fn backward(
     hidden: &Tensor,
     weight: &Tensor,
-    Scoring { targets, d_logps, dtype }: Scoring<'_>,
+    Scoring { targets, d_logps, logits: LogitShape { softcap, dtype } }: Scoring<'_>,
     d_weight: &Tensor,
 ) -> Result<Tensor> {
     let (m, d) = hidden.dims2()?;
@@ -116,8 +117,9 @@ pub(super) fn backward(
                 let logits = &mut logits[..n * v];
                 factors.logits(first, n, logits);
                 logits.par_chunks_mut(v).zip(targets).zip(&d_logps[first..]).for_each(|((row, target), scale)| {
+                    cap(row, softcap);
                     let log_sum = log_sum_exp(row);
-                    logp_gradient(row, log_sum, *target as usize, *scale);
+                    logp_gradient(row, log_sum, (*target as usize, *scale), softcap);
                 });
                 factors.d_hidden(logits, n, &mut d_hidden[first * d..][..n * d]);
                 let gradient = Matrix::new(logits, n, v, v);
@@ -149,11 +151,30 @@ vectorised! {
     }
 }
 
+fn cap(row: &mut [f32], softcap: Option<f32>) {
+    if let Some(cap) = softcap {
+        cap_in_place(row, cap);
+    }
+}
+
 vectorised! {
-    /// Turns a row of logits into scale·(onehot(target) − softmax): the gradient of scale·log p(target).
-    fn logp_gradient(row: &mut [f32], log_sum: f32, target: usize, scale: f32) {
-        row.iter_mut().for_each(|x| *x = -scale * exp(*x - log_sum));
-        row[target] += scale;
+    /// Turns a row of logits into the gradient of scale·log p(target): scale·(onehot(target) − softmax), and less of it the nearer a
+    /// logit is to its cap.
+    fn logp_gradient(row: &mut [f32], log_sum: f32, target: (usize, f32), softcap: Option<f32>) {
+        let (target, scale) = target;
+        let logit = row[target];
+        let gradient = |x: f32| -scale * exp(x - log_sum);
+        match softcap {
+            None => {
+                row.iter_mut().for_each(|x| *x = gradient(*x));
+                row[target] += scale;
+            }
+            Some(cap) => {
+                let slope = |x: f32| 1.0 - (x / cap) * (x / cap);
+                row.iter_mut().for_each(|x| *x = gradient(*x) * slope(*x));
+                row[target] += scale * slope(logit);
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The kernels of the CPU: float32 activations; products in float32 or bfloat16.
 
+mod activation;
 mod adamw;
 mod attention;
 mod gemm;
@@ -8,11 +9,14 @@ mod host;
 mod product;
 mod rms_norm;
 mod rope;
-mod swiglu;
+mod rows;
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{AdamWStep, Attention, CompletionLogps, Factor, Head, Heads, Kernels, RopeTable, Scoring, Sum};
+use super::{
+    Activation, AdamWStep, Attention, AttentionShape, CompletionLogps, Factor, Head, Heads, Kernels, LogitShape,
+    RopeTable, Scoring, Sum,
+};
 use crate::{domain::Dtype, model::layout::Sequence};
 
 /// See the module.
@@ -51,6 +55,18 @@ impl Kernels for Cpu {
         rms_norm::weight_gradient(dy, x, inverse)
     }
 
+    fn centred(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        rows::centred(x, residual)
+    }
+
+    fn add_bias(&self, to: &Tensor, bias: &Tensor) -> Result<()> {
+        rows::add_bias(to, bias)
+    }
+
+    fn column_sums(&self, x: &Tensor) -> Result<Tensor> {
+        rows::column_sums(x)
+    }
+
     fn join_rotated(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &RopeTable) -> Result<Tensor> {
         rope::join(q, k, v, heads, table)
     }
@@ -64,12 +80,12 @@ impl Kernels for Cpu {
         rope::split_back(gradient, heads, table)
     }
 
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, dtype: Dtype) -> Result<Attention> {
-        attention::forward(joined, sequences, heads, dtype)
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], shape: AttentionShape) -> Result<Attention> {
+        attention::forward(joined, sequences, shape)
     }
 
-    fn attention_last(&self, joined: &Tensor, heads: Heads, dtype: Dtype) -> Result<Tensor> {
-        attention::last(joined, heads, dtype)
+    fn attention_last(&self, joined: &Tensor, shape: AttentionShape) -> Result<Tensor> {
+        attention::last(joined, shape)
     }
 
     fn attention_backward(
@@ -78,17 +94,25 @@ impl Kernels for Cpu {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        shape: (Heads, Dtype),
+        shape: AttentionShape,
     ) -> Result<Tensor> {
         attention::backward(d_output, joined, kept, sequences, shape)
     }
 
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        swiglu::forward(gate, up)
+    fn activated(&self, x: &Tensor, f: Activation) -> Result<Tensor> {
+        activation::activated(x, f)
     }
 
-    fn swiglu_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
-        swiglu::backward(dy, gate, up)
+    fn activated_backward(&self, dy: &Tensor, x: &Tensor, f: Activation) -> Result<Tensor> {
+        activation::activated_backward(dy, x, f)
+    }
+
+    fn gated(&self, gate: &Tensor, up: &Tensor, f: Activation) -> Result<Tensor> {
+        activation::gated(gate, up, f)
+    }
+
+    fn gated_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor, f: Activation) -> Result<(Tensor, Tensor)> {
+        activation::gated_backward(dy, gate, up, f)
     }
 
     fn completion_logps(
@@ -97,9 +121,9 @@ impl Kernels for Cpu {
         weight: &Tensor,
         targets: &[u32],
         head: Head,
-        dtype: Dtype,
+        logits: LogitShape,
     ) -> Result<CompletionLogps> {
-        head::forward(hidden, weight, targets, head, dtype)
+        head::forward(hidden, weight, targets, head, logits)
     }
 
     fn head_backward(

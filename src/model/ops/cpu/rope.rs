@@ -17,7 +17,7 @@ pub(super) fn join(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &Rop
     let (q, k, v) = (host::<f32>(q)?, host::<f32>(k)?, host::<f32>(v)?);
     let (q, k, v) = (q.as_slice(), k.as_slice(), v.as_slice());
     let (cos, sin) = (host::<f32>(&table.cos)?, host::<f32>(&table.sin)?);
-    let angles = Angles { cos: cos.as_slice(), sin: sin.as_slice(), half: heads.size / 2 };
+    let angles = Angles { cos: cos.as_slice(), sin: sin.as_slice(), half: table.cos.dim(1)?, size: heads.size };
     let (q_width, kv_width, width) = (heads.q_width(), heads.kv_width(), heads.joined_width());
     written((n, width), |joined| {
         for_row_chunks(joined, width, width, |first, rows| {
@@ -46,7 +46,7 @@ pub(super) fn split_back(gradient: &Tensor, heads: Heads, table: &RopeTable) -> 
     let gradient = host::<f32>(gradient)?;
     let gradient = gradient.as_slice();
     let (cos, sin) = (host::<f32>(&table.cos)?, host::<f32>(&table.sin)?);
-    let angles = Angles { cos: cos.as_slice(), sin: sin.as_slice(), half: heads.size / 2 };
+    let angles = Angles { cos: cos.as_slice(), sin: sin.as_slice(), half: table.cos.dim(1)?, size: heads.size };
     let (q_width, kv_width, width) = (heads.q_width(), heads.kv_width(), heads.joined_width());
     let mut of_keys = None;
     let dq = written((n, q_width), |dq| {
@@ -77,28 +77,30 @@ vectorised! {
     }
 }
 
-/// Cosines and sines, (N, half).
+/// Cosines and sines, (N, half), for heads of `size`.
 #[derive(Clone, Copy)]
 struct Angles<'a> {
     cos: &'a [f32],
     sin: &'a [f32],
     half: usize,
+    size: usize,
 }
 
 impl Angles<'_> {
     /// Those of the rows from `first`.
     fn from(self, first: usize) -> Self {
-        Self { cos: &self.cos[first * self.half..], sin: &self.sin[first * self.half..], half: self.half }
+        Self { cos: &self.cos[first * self.half..], sin: &self.sin[first * self.half..], ..self }
     }
 
-    /// Turns every head of row `i` by +angle or −angle.
+    /// Turns every head of row `i` by +angle or −angle, as much of it as there are angles for.
     #[inline(always)]
     fn turn(self, i: usize, from: &[f32], to: &mut [f32], direction: f32) {
         let half = self.half;
         let (cos, sin) = (&self.cos[i * half..][..half], &self.sin[i * half..][..half]);
-        for (from, to) in from.chunks_exact(2 * half).zip(to.chunks_exact_mut(2 * half)) {
-            let (low, high) = from.split_at(half);
-            let (to_low, to_high) = to.split_at_mut(half);
+        for (from, to) in from.chunks_exact(self.size).zip(to.chunks_exact_mut(self.size)) {
+            to[2 * half..].copy_from_slice(&from[2 * half..]);
+            let (low, high) = from[..2 * half].split_at(half);
+            let (to_low, to_high) = to[..2 * half].split_at_mut(half);
             for j in 0..half {
                 let sin = direction * sin[j];
                 to_low[j] = low[j] * cos[j] - high[j] * sin;
