@@ -45,7 +45,11 @@ def show(server, attempt, files):
     began = time.monotonic()
     job = server.job({"model": "base", "seed": 1, **files, "method": {"type": "mrpo", "mrpo": mrpo}})
     print(f"\n{attempt} job: {job['status']} after {time.monotonic() - began:.0f} s", job.get("error") or "")
-    events = server.get(f"/v1/fine_tuning/jobs/{job['id']}/events?limit=100")["data"]
+    events, page = [], {"has_more": True}
+    while page["has_more"]:
+        after = f"&after={events[-1]['id']}" if events else ""
+        page = server.get(f"/v1/fine_tuning/jobs/{job['id']}/events?limit=100{after}")
+        events += page["data"]
     for event in reversed(events):
         if event["type"] == "message":
             print("  ", event["message"])

@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub(super) enum Qkv {
     /// One each.
-    Separate([Linear; 3]),
+    Separate(Box<[Linear; 3]>),
     /// One for all: all queries, all keys, all values.
     Fused(Linear),
     /// One for all: head by head.
@@ -117,7 +117,7 @@ impl AttentionLayers {
     fn joined(&self, x: &Tensor, pass: &Pass<'_>) -> Result<(Tensor, Option<NormedHeads>)> {
         let heads = self.shape.heads;
         let [mut q, mut k, v] = match &self.qkv {
-            Qkv::Separate([q, k, v]) => Linear::forward_each([q, k, v], x, pass)?,
+            Qkv::Separate(layers) => Linear::forward_each(layers.each_ref(), x, pass)?,
             Qkv::Fused(layer) => columns(&one(layer, x, pass)?, heads)?,
             Qkv::FusedByHead(layer) => head_columns(&one(layer, x, pass)?, heads)?,
         };

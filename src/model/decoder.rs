@@ -133,7 +133,7 @@ impl Decoder {
     }
 
     /// The weight of the vocabulary head, (V, D).
-    pub(super) fn head<'a>(&'a self, parameters: &'a Parameters) -> &'a Tensor {
+    pub(super) fn head(&self, parameters: &Parameters) -> Result<Tensor> {
         self.head.as_ref().unwrap_or(&self.embedding).weight(parameters)
     }
 
@@ -165,8 +165,8 @@ impl Decoder {
             (Some(_), false) => Head::Frozen,
             (Some(_), true) => Head::Trained,
         };
-        let (weight, logits) = (self.head(parameters), self.logit_shape());
-        let out = self.compute.completion_logps(&predicted, weight, &batch.targets(), head, logits)?;
+        let (weight, logits) = (self.head(parameters)?, self.logit_shape());
+        let out = self.compute.completion_logps(&predicted, &weight, &batch.targets(), head, logits)?;
         Ok(Forward { token_logps: out.logps, key, inputs, tapes, last, predicted, inverse, d_predicted: out.d_hidden })
     }
 
@@ -218,7 +218,7 @@ impl Decoder {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let layer = self.head.as_ref().unwrap_or(&self.embedding);
-        let weight = layer.weight(pass.parameters);
+        let weight = &layer.weight(pass.parameters)?;
         let id = layer.trained_id().expect("only a frozen head has its gradient made ahead");
         let d_weight = gradients.begun(id, weight)?;
         let scored = Scoring { targets: &pass.batch.targets(), d_logps, logits: self.logit_shape() };
@@ -259,7 +259,7 @@ impl Decoder {
     fn logits(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let (normed, _) = self.norm.forward(hidden, pass)?;
         let sum = self.compute.float32_sum(1, self.config.vocab_size)?;
-        let logits = sum.add(Factor::Plain(&normed), Factor::Transposed(self.head(pass.parameters)), 1.0)?;
+        let logits = sum.add(Factor::Plain(&normed), Factor::Transposed(&self.head(pass.parameters)?), 1.0)?;
         let logits = logits.into_tensor()?.squeeze(0)?;
         match self.config.logit_softcap {
             Some(cap) => (logits / cap)?.tanh()? * cap,
@@ -272,10 +272,7 @@ impl Decoder {
     }
 
     fn embed(&self, tokens: &[u32], positions: &[u32], parameters: &Parameters) -> Result<Tensor> {
-        let rows = |layer: &Linear, rows: &[u32]| {
-            let weight = layer.weight(parameters);
-            weight.index_select(&Tensor::new(rows, weight.device())?, 0)?.to_dtype(self.compute.activations())
-        };
+        let rows = |layer: &Linear, rows: &[u32]| layer.rows(rows, parameters)?.to_dtype(self.compute.activations());
         let x = rows(&self.embedding, tokens)?;
         let x = if self.config.embedding_scale == 1.0 { x } else { (x * self.config.embedding_scale)? };
         match &self.positions {
@@ -317,7 +314,7 @@ impl Builder<'_> {
             if config.family.is_fused_by_head { Qkv::FusedByHead(fused) } else { Qkv::Fused(fused) }
         } else {
             let [q, k, v] = [Part::Q, Part::K, Part::V].map(|part| self.linear(part, layer));
-            Qkv::Separate([q?, k?, v?])
+            Qkv::Separate(Box::new([q?, k?, v?]))
         };
         let o = self.linear(Part::O, layer)?;
         let inner = if config.has(Part::GateUp) {
@@ -355,16 +352,20 @@ impl Builder<'_> {
     fn linear(&mut self, part: Part, layer: usize) -> std::result::Result<Linear, ModelError> {
         let name = self.config.family.hf_name(part, layer);
         let weight_name = format!("{name}.weight");
-        let weight = self.weights.take(&weight_name, &self.config.shape_of(part))?;
+        let shape = self.config.shape_of(part);
+        let frozen = match self.weights.take_quantised(&weight_name, &shape)? {
+            Some(weight) => Linear::quantised(weight),
+            None => Linear::frozen(self.weights.take(&weight_name, &shape)?),
+        };
         let linear = match self.tuning {
-            Tuning::Full => Linear::trained(self.parameters.add(weight_name, weight)),
+            Tuning::Full => Linear::trained(self.parameters.add(weight_name, frozen.weight(&self.parameters)?)),
             Tuning::Lora { shape, targets, .. }
                 if self.config.family.target_of(part).is_some_and(|target| targets.contains(&target)) =>
             {
                 let name = format!("base_model.model.{name}");
-                Linear::frozen(weight).with_lora(&name, *shape, &mut self.parameters, &mut self.rng)?
+                frozen.with_lora(&name, *shape, &mut self.parameters, &mut self.rng)?
             }
-            _ => Linear::frozen(weight),
+            _ => frozen,
         };
         Ok(match self.bias(part, layer)? {
             Some(bias) => linear.with_bias(bias),

@@ -6,6 +6,8 @@ use candle_core::{Device, Result, bail};
 const MOST_ACTIVATION_BYTES: u64 = 2 << 30;
 /// ... and this part of the memory at most.
 const ACTIVATION_SHARE: u64 = 8;
+/// A frozen model's dense weights may take this part of the memory: the policy is there as well.
+const DENSE_SHARE: u64 = 4;
 
 /// Opens `cpu`, `cuda` (the first GPU) or `cuda:N`.
 ///
@@ -90,6 +92,11 @@ pub(super) fn activation_budget(device: &Device) -> Result<usize> {
             .map_or(MOST_ACTIVATION_BYTES, |all| MOST_ACTIVATION_BYTES.min(all / ACTIVATION_SHARE))
             as usize,
     })
+}
+
+/// Bytes a frozen model's dense weights may take on the processor, before its quantised matrices stay as they are.
+pub(super) fn dense_budget() -> u64 {
+    host_memory_bytes().map_or(u64::MAX, |all| all / DENSE_SHARE)
 }
 
 /// The memory of this machine, or what its container may have of it; as Linux says it.

@@ -4,15 +4,19 @@ use std::{
     collections::BTreeSet,
     io::{BufReader, Seek, SeekFrom},
     path::Path,
+    sync::Arc,
 };
 
 use candle_core::{
     Device, Tensor,
-    quantized::{GgmlDType, gguf_file},
+    quantized::{GgmlDType, QTensor, gguf_file},
 };
 use fs_err::File;
 
-use super::{ModelConfig, ModelError, weights::check_complete};
+use super::{ModelConfig, ModelError, families::Part, weights::check_complete};
+
+/// Llama 3's stretching, which is no weight.
+const ROPE_DIVISORS: &str = "rope_freqs.weight";
 
 /// Reads the metadata and checks that the file holds every tensor it announces, in a type we read.
 pub(super) fn read_content(path: &Path) -> Result<(gguf_file::Content, BufReader<File>), ModelError> {
@@ -50,24 +54,46 @@ pub(super) fn inspect(path: &Path) -> Result<ModelConfig, ModelError> {
     Ok(config)
 }
 
-/// Hands over every weight, dequantised, under its Hugging Face name. Returns the shape.
+/// A weight on its way out of a file.
+pub(super) struct Read {
+    /// Its Hugging Face name.
+    pub(super) name: String,
+    pub(super) part: Part,
+    /// As the file has it.
+    pub(super) tensor: QTensor,
+    pub(super) config: Arc<ModelConfig>,
+}
+
+impl Read {
+    /// Its numbers, as Hugging Face's files would have them.
+    pub(super) fn dequantised(&self) -> candle_core::Result<Tensor> {
+        (self.config.family.from_gguf)(&self.config, self.part, self.tensor.dequantize(&Device::Cpu)?)
+    }
+
+    /// Whether its numbers take less room in the file than in memory.
+    pub(super) fn is_quantised(&self) -> bool {
+        !matches!(self.tensor.dtype(), GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16)
+    }
+}
+
+/// Hands over every weight. Returns the shape.
 pub(super) fn read_weights(
     path: &Path,
-    keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
+    mut keep: impl FnMut(Read) -> Result<(), ModelError>,
 ) -> Result<ModelConfig, ModelError> {
     let (content, mut reader) = read_content(path)?;
     let mut config = ModelConfig::from_gguf(&content)?;
-    let family = config.family;
-    for name in content.tensor_infos.keys() {
-        let tensor = content.tensor(&mut reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
-        if name == "rope_freqs.weight" {
-            config.stretch(&tensor.flatten_all()?.to_vec1::<f32>()?)?;
-            continue;
-        }
-        let Some((part, hf_name)) = family.of_gguf_tensor(name) else {
-            return Err(ModelError::Unsupported(format!("the GGUF file has a tensor we do not know: {name}")));
-        };
-        keep(hf_name, (family.from_gguf)(&config, part, tensor)?)?;
+    if content.tensor_infos.contains_key(ROPE_DIVISORS) {
+        let divisors = content.tensor(&mut reader, ROPE_DIVISORS, &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        config.stretch(&divisors.flatten_all()?.to_vec1::<f32>()?)?;
     }
-    Ok(config)
+    let config = Arc::new(config);
+    for file_name in content.tensor_infos.keys().filter(|name| *name != ROPE_DIVISORS) {
+        let Some((part, name)) = config.family.of_gguf_tensor(file_name) else {
+            return Err(ModelError::Unsupported(format!("the GGUF file has a tensor we do not know: {file_name}")));
+        };
+        let tensor = content.tensor(&mut reader, file_name, &Device::Cpu)?;
+        keep(Read { name, part, tensor, config: config.clone() })?;
+    }
+    Ok(Arc::unwrap_or_clone(config))
 }

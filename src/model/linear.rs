@@ -1,6 +1,6 @@
 //! A linear layer y = x·Wᵀ + b whose weight is frozen or trained, with or without LoRA beside it.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -14,6 +14,7 @@ use super::{
         Sum,
     },
     parameters::{Gradients, ParameterId, Parameters},
+    quantised::Quantised,
 };
 
 /// Rank, scale and dropout of a LoRA update (PEFT's semantics).
@@ -39,6 +40,7 @@ pub struct DropoutKey {
 #[derive(Debug, Clone)]
 enum Weight {
     Frozen(Tensor),
+    Quantised(Quantised),
     Trained(ParameterId),
 }
 
@@ -63,6 +65,11 @@ impl Linear {
         Self { weight: Weight::Frozen(weight), bias: None, lora: None }
     }
 
+    /// A frozen weight that stays quantised.
+    pub(super) fn quantised(weight: Quantised) -> Self {
+        Self { weight: Weight::Quantised(weight), bias: None, lora: None }
+    }
+
     /// A trained weight.
     pub(super) fn trained(id: ParameterId) -> Self {
         Self { weight: Weight::Trained(id), bias: None, lora: None }
@@ -81,30 +88,52 @@ impl Linear {
         parameters: &mut Parameters,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self> {
-        let Weight::Frozen(weight) = &self.weight else { return Ok(self) };
-        let (out, input) = weight.dims2()?;
+        let ((out, input), device) = match &self.weight {
+            Weight::Frozen(weight) => (weight.dims2()?, weight.device().clone()),
+            Weight::Quantised(weight) => (weight.shape().into(), Device::Cpu),
+            Weight::Trained(_) => return Ok(self),
+        };
         let bound = 1.0 / (input as f64).sqrt();
         let a = (0..shape.rank * input).map(|_| ((uniform(rng) * 2.0 - 1.0) * bound) as f32).collect();
-        let a =
-            parameters.add(format!("{name}.lora_A.weight"), Tensor::from_vec(a, (shape.rank, input), weight.device())?);
-        let b = parameters
-            .add(format!("{name}.lora_B.weight"), Tensor::zeros((out, shape.rank), DType::F32, weight.device())?);
+        let a = parameters.add(format!("{name}.lora_A.weight"), Tensor::from_vec(a, (shape.rank, input), &device)?);
+        let b = parameters.add(format!("{name}.lora_B.weight"), Tensor::zeros((out, shape.rank), DType::F32, &device)?);
         Ok(Self { lora: Some(LoraPair { a, b, shape }), ..self })
     }
 
-    /// The weight (out, in).
-    pub(super) fn weight<'a>(&'a self, parameters: &'a Parameters) -> &'a Tensor {
+    /// The weight (out, in); unpacked, if it is kept quantised.
+    pub(super) fn weight(&self, parameters: &Parameters) -> Result<Tensor> {
         match &self.weight {
-            Weight::Frozen(weight) => weight,
-            Weight::Trained(id) => parameters.get(*id),
+            Weight::Frozen(weight) => Ok(weight.clone()),
+            Weight::Quantised(weight) => weight.unpack(),
+            Weight::Trained(id) => Ok(parameters.get(*id).clone()),
+        }
+    }
+
+    /// Some rows of the weight: of an embedding.
+    pub(super) fn rows(&self, rows: &[u32], parameters: &Parameters) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Quantised(weight) => weight.rows(rows),
+            Weight::Frozen(_) | Weight::Trained(_) => {
+                let weight = self.weight(parameters)?;
+                weight.index_select(&Tensor::new(rows, weight.device())?, 0)
+            }
+        }
+    }
+
+    /// Rows of the weight: numbers of an output.
+    fn n_out(&self, parameters: &Parameters) -> Result<usize> {
+        match &self.weight {
+            Weight::Frozen(weight) => weight.dim(0),
+            Weight::Quantised(weight) => Ok(weight.shape()[0]),
+            Weight::Trained(id) => parameters.get(*id).dim(0),
         }
     }
 
     /// Where the weight's gradient goes, if it is trained.
     pub(super) fn trained_id(&self) -> Option<ParameterId> {
-        match self.weight {
-            Weight::Frozen(_) => None,
-            Weight::Trained(id) => Some(id),
+        match &self.weight {
+            Weight::Frozen(_) | Weight::Quantised(_) => None,
+            Weight::Trained(id) => Some(*id),
         }
     }
 
@@ -117,7 +146,7 @@ impl Linear {
     /// Forward of several layers with the same input: x (N, in) to (N, out) each.
     pub(super) fn forward_each<const N: usize>(layers: [&Self; N], x: &Tensor, pass: &Pass<'_>) -> Result<[Tensor; N]> {
         let n = x.dim(0)?;
-        let sums = layers.iter().map(|layer| pass.compute.sum(n, layer.weight(pass.parameters).dim(0)?));
+        let sums = layers.iter().map(|layer| pass.compute.sum(n, layer.n_out(pass.parameters)?));
         let sums: [Sum; N] = sums.collect::<Result<Vec<_>>>()?.try_into().expect("as many as layers");
         Self::forward_sums(layers, sums, x, pass)
     }
@@ -138,7 +167,8 @@ impl Linear {
             });
         }
         let mut into: Vec<&mut Sum> = sums.iter_mut().collect();
-        let mut factors: Vec<Factor<'_>> = layers.iter().map(|layer| Transposed(layer.weight(parameters))).collect();
+        let weights = layers.iter().map(|layer| layer.weight(parameters)).collect::<Result<Vec<_>>>()?;
+        let mut factors: Vec<Factor<'_>> = weights.iter().map(Transposed).collect();
         for (layer, inner) in layers.iter().zip(&mut inner) {
             if let (Some(lora), Some(inner)) = (layer.lora, inner) {
                 into.push(inner);
@@ -183,7 +213,7 @@ impl Linear {
         gradients: &mut Gradients,
     ) -> Result<Sum> {
         let Pass { compute, parameters, .. } = *pass;
-        let weight = self.weight(parameters);
+        let weight = &self.weight(parameters)?;
         if let Some(bias) = &self.bias {
             bias.add_gradient(gradients, || compute.column_sums(dy))?;
         }

@@ -13,7 +13,7 @@ use rand_chacha::{
 };
 use serde::Deserialize;
 
-use super::{ModelConfig, ModelError, gguf};
+use super::{ModelConfig, ModelError, device::dense_budget, gguf, quantised::Quantised};
 use crate::domain::{Dtype, ModelLocation, WeightsFormat};
 
 /// What can be said of a model without loading its weights.
@@ -35,6 +35,28 @@ pub struct Weights {
     /// The shape.
     pub config: ModelConfig,
     tensors: BTreeMap<String, Tensor>,
+    /// Matrices that stay as the file has them.
+    quantised: BTreeMap<String, Quantised>,
+}
+
+/// What becomes of a GGUF file's quantised matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matrices {
+    /// They are unpacked when they are loaded: fastest.
+    Dense,
+    /// They are unpacked each time they are used: the same numbers, in a quarter of the memory. On the processor only.
+    AsStored,
+}
+
+impl Matrices {
+    /// How a model whose weights are frozen is loaded for this device: dense where that takes a small share of the memory.
+    pub fn for_frozen(location: &ModelLocation, dtype: Dtype, device: &Device) -> Result<Self, ModelError> {
+        if !device.is_cpu() || location.format != WeightsFormat::Gguf {
+            return Ok(Self::Dense);
+        }
+        let bytes = gguf::inspect(&location.weights)?.n_parameters() * stored(dtype, true).size_in_bytes() as u64;
+        Ok(if bytes <= dense_budget() { Self::Dense } else { Self::AsStored })
+    }
 }
 
 /// `adapter_config.json`, as far as merging needs it.
@@ -85,8 +107,14 @@ pub(super) fn check_complete(
 impl Weights {
     /// Loads a model, its adapters merged in, its matrices stored as `dtype`.
     pub fn load(location: &ModelLocation, dtype: Dtype) -> Result<Self, ModelError> {
+        Self::load_as(location, dtype, Matrices::Dense)
+    }
+
+    /// The same; what no adapter changes may stay quantised.
+    pub fn load_as(location: &ModelLocation, dtype: Dtype, matrices: Matrices) -> Result<Self, ModelError> {
         let updates = location.adapters.iter().map(|a| adapter_updates(a)).collect::<Result<Vec<_>, _>>()?;
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut quantised) = (BTreeMap::new(), BTreeMap::new());
+        let is_updated = |name: &str| updates.iter().any(|updates| updates.contains_key(name));
         // One at a time: the whole model in two types would be the most memory a run ever needs.
         let mut keep = |name: String, tensor: Tensor| -> Result<(), ModelError> {
             let mut tensor = tensor;
@@ -98,7 +126,16 @@ impl Weights {
             Ok(())
         };
         let config = match location.format {
-            WeightsFormat::Gguf => gguf::read_weights(&location.weights, &mut keep)?,
+            WeightsFormat::Gguf => gguf::read_weights(&location.weights, |read| {
+                let stays = matrices == Matrices::AsStored && read.is_quantised() && read.tensor.rank() == 2;
+                if stays && !is_updated(&read.name) {
+                    let matrix = Quantised::new(&read.tensor, read.part, read.config, stored(dtype, true))?;
+                    quantised.insert(read.name, matrix);
+                    return Ok(());
+                }
+                let tensor = read.dequantised()?;
+                keep(read.name, tensor)
+            })?,
             WeightsFormat::Huggingface => {
                 let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
                 for file in safetensors_files(&location.weights)? {
@@ -120,7 +157,7 @@ impl Weights {
                 "an adapter is made for {missing}, which the model does not have"
             )));
         }
-        Ok(Self { config, tensors })
+        Ok(Self { config, tensors, quantised })
     }
 
     /// Weights of this shape that look random, the same everywhere, for measurements: stored as `dtype`, on `device`.
@@ -137,7 +174,7 @@ impl Weights {
             };
             tensors.insert(name, tensor);
         }
-        Ok(Self { config, tensors })
+        Ok(Self { config, tensors, quantised: BTreeMap::new() })
     }
 
     /// Moves all of them to a device.
@@ -153,16 +190,28 @@ impl Weights {
         self.tensors.values().next().map_or(&Device::Cpu, Tensor::device)
     }
 
+    /// Takes a matrix out that has stayed quantised, checking its shape.
+    pub(super) fn take_quantised(&mut self, name: &str, shape: &[usize]) -> Result<Option<Quantised>, ModelError> {
+        let Some(matrix) = self.quantised.remove(name) else { return Ok(None) };
+        check_shape(name, &matrix.shape(), shape)?;
+        Ok(Some(matrix))
+    }
+
     /// Takes one weight out, checking its shape.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let tensor =
             self.tensors.remove(name).ok_or_else(|| ModelError::invalid(format!("the weight {name} is missing")))?;
-        if tensor.dims() != shape {
-            let message = format!("the weight {name} has shape {:?}, the configuration says {shape:?}", tensor.dims());
-            return Err(ModelError::Invalid(message));
-        }
+        check_shape(name, tensor.dims(), shape)?;
         Ok(tensor.contiguous()?)
     }
+}
+
+fn check_shape(name: &str, found: &[usize], expected: &[usize]) -> Result<(), ModelError> {
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("the weight {name} has shape {found:?}, the configuration says {expected:?}");
+    Err(ModelError::Invalid(message))
 }
 
 /// The type a weight has in memory.

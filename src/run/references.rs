@@ -19,7 +19,7 @@ use crate::{
         Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision,
         TrainSpec,
     },
-    model::{Decoder, Parameters, Tuning, Weights},
+    model::{Decoder, Matrices, Parameters, Tuning, Weights},
     run_dir::RunDir,
     score::score,
     text::Codec,
@@ -213,7 +213,9 @@ impl Scoring<'_> {
 }
 
 fn load(reference: &ResolvedReference, dtype: Dtype, device: &Device) -> anyhow::Result<(Decoder, Parameters)> {
-    let weights = Weights::load(&reference.location, dtype).and_then(|weights| weights.to_device(device));
+    let weights = Matrices::for_frozen(&reference.location, dtype, device)
+        .and_then(|matrices| Weights::load_as(&reference.location, dtype, matrices))
+        .and_then(|weights| weights.to_device(device));
     let weights = weights.map_err(|e| unusable(reference, &e))?;
     Ok(Decoder::new(weights, &Tuning::Frozen, dtype).map_err(|e| unusable(reference, &e))?)
 }

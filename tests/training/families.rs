@@ -3,12 +3,15 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{
+    Device, Tensor,
+    quantized::{GgmlDType, QTensor, gguf_file},
+};
 use mrpo::{
     domain::{Dtype, Lora, ModelLocation, TargetModule, TargetModules, WeightsFormat},
     model::{
-        Decoder, DropoutKey, FAMILIES, Gradients, LoraShape, Parameters, Purpose, Tuning, Weights, generate_greedy,
-        inspect, layout::Packed, save_adapter, save_full,
+        Decoder, DropoutKey, FAMILIES, Gradients, LoraShape, Matrices, Parameters, Purpose, Tuning, Weights,
+        generate_greedy, inspect, layout::Packed, save_adapter, save_full,
     },
 };
 use serde::Deserialize;
@@ -227,6 +230,58 @@ fn a_gguf_file_of_llama_cpp_is_the_same_model() {
         let location = ModelLocation { weights: saved.path().to_owned(), ..fixture.location() };
         let again = frozen(&location, Dtype::Float32);
         fixture.check_logps("saved", &logps(&again, &fixture.batch()), "gguf_token_logps");
+    }
+}
+
+/// The Llama's GGUF file with all matrices in Q8_0 whose rows are whole blocks.
+fn quantised_gguf(directory: &std::path::Path) -> ModelLocation {
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/llama/model.gguf");
+    let mut reader = std::fs::File::open(source).expect("opened");
+    let content = gguf_file::Content::read(&mut reader).expect("read");
+    let mut tensors = Vec::new();
+    for (name, info) in &content.tensor_infos {
+        let tensor = content.tensor(&mut reader, name, &Device::Cpu).expect("read");
+        let dims = info.shape.dims();
+        let fits = dims.len() == 2 && dims[1] % GgmlDType::Q8_0.block_size() == 0;
+        let dense = tensor.dequantize(&Device::Cpu).expect("computed");
+        let kind = if fits { GgmlDType::Q8_0 } else { GgmlDType::F32 };
+        tensors.push((name.as_str(), QTensor::quantize(&dense, kind).expect("computed")));
+    }
+    assert!(tensors.iter().filter(|(_, tensor)| tensor.dtype() == GgmlDType::Q8_0).count() > 10);
+    let metadata: Vec<_> = content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    let weights = directory.join("q8_0.gguf");
+    let mut file = std::fs::File::create(&weights).expect("made");
+    gguf_file::write(&mut file, &metadata, &tensors).expect("written");
+    ModelLocation { format: WeightsFormat::Gguf, weights, adapters: Vec::new() }
+}
+
+#[test]
+fn matrices_that_stay_quantised_give_the_same_bits() {
+    let directory = tempfile::tempdir().expect("set up");
+    let location = quantised_gguf(directory.path());
+    let fixture = Fixture::all().next().expect("the first is Llama");
+    let shape = LoraShape { rank: 2, scale: 4.0, dropout: 0.0 };
+    for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+        for targets in [vec![], vec![TargetModule::QProj, TargetModule::DownProj]] {
+            let tuning = Tuning::Lora { shape, targets, seed: 3 };
+            let [dense, quantised] = [Matrices::Dense, Matrices::AsStored].map(|matrices| {
+                let weights = Weights::load_as(&location, dtype, matrices).expect("loaded");
+                let (decoder, parameters) = Decoder::new(weights, &tuning, dtype).expect("built");
+                let purpose = Purpose::Train(DropoutKey { seed: 1, pass: 0 });
+                let batch = fixture.batch();
+                let forward = decoder.forward(&batch, &parameters, purpose).expect("computed");
+                let logps = forward.token_logps.clone();
+                let mut gradients = Gradients::new(parameters.len());
+                decoder.backward(&batch, forward, &fixture.d_logps(), &parameters, &mut gradients).expect("computed");
+                let gradients = parameters.iter().map(|(id, _, _)| numbers(gradients.get(id).expect("there")));
+                (logps, gradients.collect::<Vec<_>>())
+            });
+            assert_eq!(dense, quantised);
+            let exact: Vec<f32> = fixture.expected["gguf_token_logps"].to_vec1().expect("read");
+            let worst = exact.iter().zip(&dense.0).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+            assert!(worst > 0.0 && worst < 0.25, "{worst}");
+        }
     }
 }
 
