@@ -107,6 +107,11 @@ pub enum RunEvent {
         /// What it found.
         model: ModelInfo,
     },
+    /// An inspection found the answer.
+    Inspected {
+        /// A record of the question's kind, as JSON.
+        result: String,
+    },
     /// The run did what it was for. A last event.
     Succeeded {
         /// The model a training run made; absent for a registration.

@@ -6,6 +6,7 @@ mod failure;
 mod file;
 mod hyperparameters;
 mod ids;
+mod inspection;
 mod job;
 mod method;
 mod method_request;
@@ -26,7 +27,8 @@ pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus
 pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
 };
-pub use ids::{CheckpointId, EventId, FileId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
+pub use ids::{CheckpointId, EventId, FileId, InspectionId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
+pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
 pub use method_request::{

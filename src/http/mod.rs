@@ -25,6 +25,7 @@ mod objectives;
 mod observe;
 mod openapi;
 mod paging;
+mod previews;
 mod reference_lists;
 mod serve;
 mod upload;
@@ -138,6 +139,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(files::router())
         .merge(models::router())
+        .merge(previews::router())
         .merge(reference_lists::router())
         .merge(jobs::router())
         .merge(events::router())

@@ -1,6 +1,6 @@
 //! `/v1/models`: what can be tuned and what can be a reference.
 
-use axum::extract::State;
+use axum::{extract::State, routing::get};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::{ApiError, ErrorCode},
-    extract::{Id, Json, Query},
+    extract::{Id, Json, Path, Query},
     files::Deleted,
     paging::{List, MAX_PAGE, PageQuery},
 };
@@ -18,8 +18,9 @@ use crate::domain::{Failure, JobId, ModelId, ModelRecord, ModelSource, ModelStat
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create_model, list_models))
-        // A wildcard, because clients write the `/` of a foreign id as it is or as `%2F`: both find no such model.
         .routes(routes!(get_model, delete_model))
+        // Clients write the `/` of a foreign id as it is or as `%2F`: both find no such model.
+        .route("/v1/models/{model}/{rest}", get(foreign_model).delete(foreign_model))
 }
 
 /// A model to register.
@@ -157,16 +158,22 @@ async fn list_models(
 
 /// Shows a model
 #[utoipa::path(
-    get, path = "/v1/models/{*model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
+    get, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
     responses((status = 200, description = "The model", body = ModelObject), (status = 404, description = "No such model"))
 )]
 async fn get_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<ModelObject>, ApiError> {
     Ok(axum::Json(app.store().model(&id).await?.into()))
 }
 
+/// An id with a `/` in it, which no model here has.
+async fn foreign_model(Path((first, rest)): Path<(String, String)>) -> ApiError {
+    let id: String = format!("{first}/{rest}").chars().take(200).collect();
+    ApiError::new(ErrorCode::ModelNotFound, format!("there is no model '{id}'"))
+}
+
 /// Deletes a model
 #[utoipa::path(
-    delete, path = "/v1/models/{*model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
+    delete, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
     responses(
         (status = 200, description = "Deleted", body = Deleted),
         (status = 404, description = "No such model"),

@@ -6,6 +6,7 @@ mod column;
 mod error;
 mod files;
 mod history;
+mod inspections;
 mod jobs;
 mod models;
 mod page;

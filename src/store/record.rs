@@ -9,7 +9,7 @@ use super::{
     Result, RunEnd, RunSubject, Store,
     column::{json as to_json, word},
     history::{EventKind, MetricKind},
-    jobs,
+    inspections, jobs,
     models::{Made, insert_made},
     record_end, reference_scores,
     runs::held_run,
@@ -54,6 +54,7 @@ impl Store {
                     line.record(&record.event).await?;
                 }
                 RunSubject::Model(model) => record_registered(&mut tx, model, &record.event).await?,
+                RunSubject::Inspection(id) => inspections::record(&mut tx, id, &record.event).await?,
             }
         }
         if let RunSubject::Job(job) = &run.subject {
@@ -111,8 +112,9 @@ impl Line<'_> {
             }
             RunEvent::Evaluation { step, phase, values } => self.evaluation(*step, *phase, values).await,
             RunEvent::Checkpoint(summary) => self.checkpoint(summary).await,
-            // Of a registration, or said again by the end of the run.
+            // Of another kind of run, or said again by the end of this one.
             RunEvent::Registered { .. }
+            | RunEvent::Inspected { .. }
             | RunEvent::Succeeded { .. }
             | RunEvent::Stopped { .. }
             | RunEvent::Failed { .. } => Ok(()),

@@ -153,6 +153,13 @@ impl Codec {
         self.of_template.decode(ids, true).map_err(|e| TextError::Tokenizer(e.to_string()))
     }
 
+    /// A token's entry in the vocabulary, and the text it stands for on its own.
+    pub fn token(&self, id: u32) -> Result<(String, String), TextError> {
+        let piece = self.of_template.id_to_token(id).unwrap_or_default();
+        let text = self.of_template.decode(&[id], false).map_err(|e| TextError::Tokenizer(e.to_string()))?;
+        Ok((piece, text))
+    }
+
     /// Writes the tokenizer files of a Hugging Face directory into `directory`: copied where the model has them, else made.
     pub fn save(&self, directory: &Path) -> Result<(), TextError> {
         match &self.source {
