@@ -12,7 +12,6 @@ mod in_spans;
 #[cfg(test)]
 mod parity;
 mod parts;
-mod pre_tokenizer;
 mod render;
 mod row_digest;
 mod same_text;

@@ -1,6 +1,7 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
 mod families;
+mod ggml_vocabs;
 mod golden;
 mod gradients;
 mod hub;
@@ -10,6 +11,7 @@ mod parity;
 mod resume;
 mod sampling;
 mod scores;
+mod sentence_piece;
 mod step;
 mod stops;
 mod text;

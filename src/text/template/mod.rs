@@ -1,7 +1,13 @@
 //! Chat templates: Jinja as `transformers` runs it (`ImmutableSandboxedEnvironment`, `trim_blocks`, `lstrip_blocks`).
 
-use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Kwargs};
-use serde::Serialize;
+mod clock;
+mod generation;
+mod json;
+#[cfg(test)]
+mod parity;
+mod python;
+
+use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
 
 use super::{error::TextError, parts::SpecialToken};
 use crate::dataset::Message;
@@ -23,14 +29,14 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.expect("the default delimiters are valid"));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", python_json);
+        python::add_to(&mut environment);
+        environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_function("strftime_now", strftime_fixed);
+        environment.add_function("strftime_now", clock::strftime_now);
         environment
-            .add_template_owned(Self::NAME, source.to_owned())
+            .add_template_owned(Self::NAME, generation::as_scopes(source))
             .map_err(|e| TextError::Unsupported(format!("the chat template does not compile: {e}")))?;
         Ok(Self {
             environment,
@@ -66,84 +72,6 @@ impl ChatTemplate {
     }
 }
 
-/// `tojson` as transformers defines it: Python's `json.dumps(x, ensure_ascii=False, indent=...)`, nothing escaped for HTML.
-#[expect(clippy::needless_pass_by_value, reason = "the signature a filter has")]
-fn python_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let failed = |e: serde_json::Error| Error::new(ErrorKind::BadSerialization, e.to_string());
-    let mut text = Vec::new();
-    match indent {
-        Some(n) => {
-            let spaces = " ".repeat(n.min(16));
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter)).map_err(failed)?;
-        }
-        None => {
-            value
-                .serialize(&mut serde_json::Serializer::with_formatter(&mut text, PythonSeparators))
-                .map_err(failed)?;
-        }
-    }
-    options.assert_all_used()?;
-    let text = String::from_utf8(text).expect("serde_json writes UTF-8");
-    Ok(Value::from_safe_string(text))
-}
-
-/// JSON with `", "` and `": "`, as Python writes it on one line.
-struct PythonSeparators;
-
-impl serde_json::ser::Formatter for PythonSeparators {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
-/// `strftime_now`, with time standing still at Friday, 26 July 2024, 00:00.
-///
-/// A template that writes today's date would give a resumed run, and a reference scored yesterday, another text.
-/// The date is the one Llama 3's templates fall back to where there is no clock.
-#[expect(clippy::needless_pass_by_value, reason = "the signature a template function has")]
-fn strftime_fixed(format: String) -> Result<String, Error> {
-    let mut text = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            text.push(c);
-            continue;
-        }
-        text.push_str(match chars.next() {
-            Some('d' | 'e') => "26",
-            Some('m') => "07",
-            Some('b' | 'h') => "Jul",
-            Some('B') => "July",
-            Some('Y') => "2024",
-            Some('y') => "24",
-            Some('a') => "Fri",
-            Some('A') => "Friday",
-            Some('j') => "208",
-            Some('H' | 'M' | 'S') => "00",
-            Some('I') => "12",
-            Some('p') => "AM",
-            Some('F') => "2024-07-26",
-            Some('T') => "00:00:00",
-            Some('%') => "%",
-            other => {
-                let name = other.map(String::from).unwrap_or_default();
-                return Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know %{name}")));
-            }
-        });
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,16 +105,36 @@ mod tests {
     }
 
     #[test]
+    fn what_the_assistant_says_may_be_marked() {
+        let source = "{% for m in messages %}\n{%- generation -%}\n {{ m.content }}{% set seen = true %}\n\
+                      {%- endgeneration %}{% endfor %}{{ seen is defined }}";
+        assert_eq!(render(source, &[message("assistant", "a"), message("assistant", "b")]).unwrap(), "abFalse");
+    }
+
+    #[test]
+    fn a_message_that_is_not_there_is_an_error_in_words() {
+        let error = render("{{ messages[3].role }}", &[]).unwrap_err().to_string();
+        assert!(error.contains("undefined"), "{error}");
+        let error = render("{{ 'a' | nofilter }}", &[]).unwrap_err().to_string();
+        assert!(error.contains("nofilter"), "{error}");
+    }
+
+    #[test]
     fn json_is_written_as_python_writes_it() {
         let text = render("{{ messages | tojson }}", &[message("user", "é <b>")]).unwrap();
         assert_eq!(text, r#"[{"role": "user", "content": "é <b>"}]"#);
-        let text = render("{{ [1] | tojson(indent=2) }}", &[]).unwrap();
-        assert_eq!(text, "[\n  1\n]");
+        let text = render("{{ [1, {}, {'a': []}] | tojson(indent=2) }}", &[]).unwrap();
+        assert_eq!(text, "[\n  1,\n  {},\n  {\n    \"a\": []\n  }\n]");
+        let text = render("{{ {'a': ['é🙂', 1]} | tojson(ensure_ascii=true, separators=(',', ':')) }}", &[]).unwrap();
+        assert_eq!(text, r#"{"a":["\u00e9\ud83d\ude42",1]}"#);
+        let text = render("{{ {'b': 1, 'a': {'d': 1, 'c': 2}} | tojson(sort_keys=true) }}", &[]).unwrap();
+        assert_eq!(text, r#"{"a": {"c": 2, "d": 1}, "b": 1}"#);
     }
 
     #[test]
     fn the_date_stands_still() {
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}", &[]).unwrap(), "26 Jul 2024");
+        assert_eq!(render("{{ strftime_now('%-d/%-m/%y %-I %p') }}", &[]).unwrap(), "26/7/24 12 AM");
         assert!(render("{{ strftime_now('%Q') }}", &[]).is_err());
     }
 
