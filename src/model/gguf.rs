@@ -14,6 +14,9 @@ use fs_err::File;
 
 use super::{ModelConfig, ModelError, weights::check_complete};
 
+/// The tensor that says how frequencies are stretched.
+pub(super) const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
 /// Reads the metadata and checks that the file holds every tensor it announces, in a type we read.
 pub(super) fn read_content(path: &Path) -> Result<(gguf_file::Content, BufReader<File>), ModelError> {
     let mut reader = BufReader::new(File::open(path)?);
@@ -50,20 +53,31 @@ pub(super) fn inspect(path: &Path) -> Result<ModelConfig, ModelError> {
     Ok(config)
 }
 
+/// What the metadata and the divisors of its rotary embedding say.
+pub(super) fn read_config(path: &Path) -> Result<ModelConfig, ModelError> {
+    let (content, mut reader) = read_content(path)?;
+    stretched(&content, &mut reader)
+}
+
+fn stretched(content: &gguf_file::Content, reader: &mut BufReader<File>) -> Result<ModelConfig, ModelError> {
+    let mut config = ModelConfig::from_gguf(content)?;
+    if content.tensor_infos.contains_key(ROPE_DIVISORS) {
+        let divisors = content.tensor(reader, ROPE_DIVISORS, &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        config.stretch(&divisors.flatten_all()?.to_vec1::<f32>()?)?;
+    }
+    Ok(config)
+}
+
 /// Hands over every weight, dequantised, under its Hugging Face name. Returns the shape.
 pub(super) fn read_weights(
     path: &Path,
     keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
 ) -> Result<ModelConfig, ModelError> {
     let (content, mut reader) = read_content(path)?;
-    let mut config = ModelConfig::from_gguf(&content)?;
+    let config = stretched(&content, &mut reader)?;
     let family = config.family;
-    for name in content.tensor_infos.keys() {
+    for name in content.tensor_infos.keys().filter(|name| *name != ROPE_DIVISORS) {
         let tensor = content.tensor(&mut reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
-        if name == "rope_freqs.weight" {
-            config.stretch(&tensor.flatten_all()?.to_vec1::<f32>()?)?;
-            continue;
-        }
         let Some((part, hf_name)) = family.of_gguf_tensor(name) else {
             return Err(ModelError::Unsupported(format!("the GGUF file has a tensor we do not know: {name}")));
         };

@@ -49,14 +49,10 @@ pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
     let config = match location.format {
         WeightsFormat::Gguf => gguf::inspect(&location.weights)?,
         WeightsFormat::Huggingface => {
-            let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
+            let config = read_config(location)?;
             let mut names = BTreeSet::new();
             for file in safetensors_files(&location.weights)? {
-                // SAFETY: the file is only read while mapped, and a registered model's files are not written to.
-                let mapped = unsafe { candle_core::safetensors::MmapedSafetensors::new(&file) }.map_err(|e| {
-                    ModelError::invalid(format!("{} is not a whole safetensors file: {e}", file.display()))
-                })?;
-                names.extend(mapped.tensors().into_iter().map(|(name, _)| config.family.full_name(&name)));
+                names.extend(map(&file)?.tensors().into_iter().map(|(name, _)| config.family.full_name(&name)));
             }
             check_complete(&config, &location.weights, |name| names.contains(name))?;
             config
@@ -68,6 +64,65 @@ pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
         vocab_size: config.vocab_size as u64,
         max_position_embeddings: config.max_position_embeddings as u64,
     })
+}
+
+/// The shape of a model, without its weights.
+pub(super) fn read_config(location: &ModelLocation) -> Result<ModelConfig, ModelError> {
+    match location.format {
+        WeightsFormat::Gguf => gguf::read_config(&location.weights),
+        WeightsFormat::Huggingface => ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?),
+    }
+}
+
+/// Hands over every weight under its Hugging Face name, matrices as (out, in), the adapters merged in. Returns the shape.
+///
+/// One at a time: the whole model twice would be the most memory a run or an export ever needs.
+pub(super) fn each_weight(
+    location: &ModelLocation,
+    keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
+) -> Result<ModelConfig, ModelError> {
+    let updates = location.adapters.iter().map(|a| adapter_updates(a)).collect::<Result<Vec<_>, _>>()?;
+    let mut unused: BTreeSet<&String> = updates.iter().flat_map(BTreeMap::keys).collect();
+    let mut merge = |name: String, mut tensor: Tensor| -> Result<(), ModelError> {
+        for update in updates.iter().filter_map(|updates| updates.get(&name)) {
+            tensor = update.merged_into(&tensor)?;
+        }
+        unused.remove(&name);
+        keep(name, tensor)
+    };
+    let config = match location.format {
+        WeightsFormat::Gguf => gguf::read_weights(&location.weights, &mut merge)?,
+        WeightsFormat::Huggingface => read_safetensors(location, &mut merge)?,
+    };
+    if let Some(missing) = unused.first() {
+        return Err(ModelError::invalid(format!("an adapter is made for {missing}, which the model does not have")));
+    }
+    Ok(config)
+}
+
+fn read_safetensors(
+    location: &ModelLocation,
+    keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
+) -> Result<ModelConfig, ModelError> {
+    let config = read_config(location)?;
+    for file in safetensors_files(&location.weights)? {
+        let mapped = map(&file)?;
+        for (stored_name, _) in mapped.tensors() {
+            let name = config.family.full_name(&stored_name);
+            // Masks, frequencies and tied heads that older files hold too.
+            let Some(part) = config.family.part_of(&name).filter(|part| config.has(*part)) else { continue };
+            let tensor = mapped.load(&stored_name, &Device::Cpu)?;
+            let is_transposed = tensor.rank() > 1 && config.family.is_stored_transposed(part);
+            keep(name, if is_transposed { tensor.t()?.contiguous()? } else { tensor })?;
+        }
+    }
+    Ok(config)
+}
+
+fn map(file: &Path) -> Result<candle_core::safetensors::MmapedSafetensors, ModelError> {
+    // SAFETY: the file is only read while mapped, and a registered model's files are not written to.
+    unsafe { candle_core::safetensors::MmapedSafetensors::new(file) }
+        .map_err(|e| ModelError::invalid(format!("{} is not a whole safetensors file: {e}", file.display())))
 }
 
 /// An error if one of the model's weights is not there.
@@ -85,41 +140,12 @@ pub(super) fn check_complete(
 impl Weights {
     /// Loads a model, its adapters merged in, its matrices stored as `dtype`.
     pub fn load(location: &ModelLocation, dtype: Dtype) -> Result<Self, ModelError> {
-        let updates = location.adapters.iter().map(|a| adapter_updates(a)).collect::<Result<Vec<_>, _>>()?;
         let mut tensors = BTreeMap::new();
-        // One at a time: the whole model in two types would be the most memory a run ever needs.
-        let mut keep = |name: String, tensor: Tensor| -> Result<(), ModelError> {
-            let mut tensor = tensor;
-            for update in updates.iter().filter_map(|updates| updates.get(&name)) {
-                tensor = update.merged_into(&tensor)?;
-            }
+        let config = each_weight(location, &mut |name, tensor| {
             let stored = stored(dtype, tensor.rank() > 1);
             tensors.insert(name, tensor.to_dtype(stored)?);
             Ok(())
-        };
-        let config = match location.format {
-            WeightsFormat::Gguf => gguf::read_weights(&location.weights, &mut keep)?,
-            WeightsFormat::Huggingface => {
-                let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
-                for file in safetensors_files(&location.weights)? {
-                    for (name, tensor) in candle_core::safetensors::load(&file, &Device::Cpu)? {
-                        let name = config.family.full_name(&name);
-                        // Masks, frequencies and tied heads that older files hold too.
-                        let Some(part) = config.family.part_of(&name).filter(|part| config.has(*part)) else {
-                            continue;
-                        };
-                        let is_transposed = tensor.rank() > 1 && config.family.is_stored_transposed(part);
-                        keep(name, if is_transposed { tensor.t()?.contiguous()? } else { tensor })?;
-                    }
-                }
-                config
-            }
-        };
-        if let Some(missing) = updates.iter().flat_map(BTreeMap::keys).find(|name| !tensors.contains_key(*name)) {
-            return Err(ModelError::invalid(format!(
-                "an adapter is made for {missing}, which the model does not have"
-            )));
-        }
+        })?;
         Ok(Self { config, tensors })
     }
 

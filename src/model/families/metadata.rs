@@ -43,6 +43,11 @@ impl<'a> Metadata<'a> {
         self.get(key).and_then(|value| value.to_bool().ok())
     }
 
+    /// Whether the file has a tensor of this name.
+    pub(super) fn has_tensor(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+
     fn missing(&self, key: &str) -> ModelError {
         ModelError::invalid(format!("the GGUF file has no number {}.{key}", self.architecture))
     }
