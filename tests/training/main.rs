@@ -1,5 +1,6 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
+mod exports;
 mod families;
 mod ggml_vocabs;
 mod golden;
@@ -16,5 +17,6 @@ mod step;
 mod stops;
 mod text;
 mod tiny;
+mod tmp_logps;
 mod token_spans;
 mod world;

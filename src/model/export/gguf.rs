@@ -14,11 +14,11 @@ use super::{
     placed::{Place, TensorFile},
 };
 use crate::{
-    domain::{ExportDtype, ModelLocation},
+    domain::{ExportDtype, ModelLocation, WeightsFormat},
     model::{
         ModelConfig, ModelError, Part,
         families::keys::{Keys, not_in_gguf},
-        gguf::ROPE_DIVISORS,
+        gguf::{ROPE_DIVISORS, read_content},
         weights::{each_weight, read_config},
     },
 };
@@ -44,6 +44,9 @@ pub fn export_gguf(
 ) -> Result<Option<usize>, ModelError> {
     let config = read_config(location)?;
     let mut metadata = general(&config, dtype, text.name);
+    if location.format == WeightsFormat::Gguf {
+        keep_general(&mut metadata, &location.weights)?;
+    }
     metadata.extend(Keys::of(&config)?);
     metadata.extend(text.tokenizer);
 
@@ -93,6 +96,21 @@ fn general(config: &ModelConfig, dtype: ExportDtype, name: String) -> Vec<(Strin
     .into()
 }
 
+/// Keeps what a GGUF file says of the model besides its numbers: its name, its licence, where it comes from.
+fn keep_general(metadata: &mut Vec<(String, Value)>, source: &Path) -> Result<(), ModelError> {
+    let (content, _) = read_content(source)?;
+    let is_kept = |key: &str| {
+        key.starts_with("general.")
+            && key != "general.alignment"
+            && (key == "general.name" || metadata.iter().all(|(ours, _)| ours != key))
+    };
+    let mut kept: Vec<_> = content.metadata.into_iter().filter(|(key, _)| is_kept(key)).collect();
+    kept.sort_by(|a, b| a.0.cmp(&b.0));
+    metadata.retain(|(key, _)| kept.iter().all(|(other, _)| other != key));
+    metadata.extend(kept);
+    Ok(())
+}
+
 /// A number of weights in two digits or more, as llama.cpp's converter writes it.
 fn size_label(n_weights: u64) -> String {
     let n = n_weights as f64;
@@ -110,7 +128,10 @@ fn size_label(n_weights: u64) -> String {
 /// Every tensor's place, counted from the first, and the size of all of them.
 fn places(config: &ModelConfig, dtype: ExportDtype) -> (Vec<(String, Place)>, u64) {
     let divisors = config.ropes[0].divisors().map(|divisors| (ROPE_DIVISORS.to_owned(), Number::F32, vec![divisors.len()]));
-    let weights = config.tensors().into_iter().map(|(name, shape)| {
+    let mut weights = config.tensors();
+    // Layer by layer, as they are read.
+    weights.sort_by_key(|(name, _)| config.family.layer_of(name).map_or(0, |layer| layer + 1));
+    let weights = weights.into_iter().map(|(name, shape)| {
         // Norms, biases and positions keep all their bits: llama.cpp adds and multiplies them as they are.
         let is_small = shape.len() == 1 || config.family.part_of(&name) == Some(Part::Positions);
         let number = if is_small { Number::F32 } else { Number::of_rows(dtype, shape[shape.len() - 1]) };

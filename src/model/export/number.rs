@@ -56,11 +56,12 @@ impl Number {
     /// # Errors
     /// If one of them is beyond the type.
     pub(super) fn bytes_of(self, tensor: &Tensor, name: &str) -> Result<Vec<u8>, ModelError> {
-        let tensor = tensor.to_dtype(DType::F32)?.flatten_all()?;
+        let numbers = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         if self == Self::Q8_0 {
+            // Of a part of a tensor candle would quantise the whole: it gets one of its own.
+            let tensor = Tensor::from_vec(numbers, tensor.elem_count(), tensor.device())?;
             return Ok(QTensor::quantize(&tensor, GgmlDType::Q8_0)?.data()?.into_owned());
         }
-        let numbers = tensor.to_vec1::<f32>()?;
         let mut bytes = Vec::with_capacity(self.n_bytes(numbers.len()));
         match self {
             Self::F16 => {
@@ -88,10 +89,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_the_size_they_should() {
+    fn numbers_have_the_size_they_should_and_a_part_is_a_part() {
         let tensor = Tensor::arange(0f32, 64., &Device::Cpu).expect("made").reshape((2, 32)).expect("made");
         for number in [Number::F32, Number::F16, Number::Bf16, Number::Q8_0] {
-            assert_eq!(number.bytes_of(&tensor, "w").expect("stored").len(), number.n_bytes(64), "{number:?}");
+            let bytes = number.bytes_of(&tensor, "w").expect("stored");
+            assert_eq!(bytes.len(), number.n_bytes(64), "{number:?}");
+            let second = tensor.narrow(0, 1, 1).expect("a part");
+            let bytes_of_second = number.bytes_of(&second, "w").expect("stored");
+            assert_eq!(bytes_of_second, bytes[number.n_bytes(32)..], "{number:?}");
         }
     }
 

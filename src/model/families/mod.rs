@@ -189,15 +189,19 @@ impl Family {
         Some((part, format!("{}.{kind}", self.hf_name(part, layer.unwrap_or(0)))))
     }
 
+    /// The block a Hugging Face name belongs to, counted from 0.
+    pub(super) fn layer_of(&self, hf_name: &str) -> Option<usize> {
+        hf_name.strip_prefix(self.blocks)?.strip_prefix('.')?.split_once('.')?.0.parse().ok()
+    }
+
     /// The name in GGUF files of the tensor with this Hugging Face name.
     pub(super) fn gguf_tensor(&self, hf_name: &str) -> Option<String> {
         let part = self.part_of(hf_name)?;
         let gguf = self.names.iter().find(|name| name.part == part)?.gguf;
         let kind = hf_name.rsplit_once('.')?.1;
-        let layer = hf_name.strip_prefix(self.blocks).and_then(|path| path.strip_prefix('.')?.split_once('.'));
-        Some(match layer {
-            Some((layer, _)) if part.is_of_block() => format!("blk.{layer}.{gguf}.{kind}"),
-            _ => format!("{gguf}.{kind}"),
+        Some(match self.layer_of(hf_name) {
+            Some(layer) => format!("blk.{layer}.{gguf}.{kind}"),
+            None => format!("{gguf}.{kind}"),
         })
     }
 
