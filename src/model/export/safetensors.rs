@@ -122,7 +122,8 @@ fn begin(path: &Path, tensors: &[(String, Vec<usize>)], number: Number) -> Resul
 }
 
 fn is_stored_transposed(config: &ModelConfig, name: &str) -> bool {
-    name.ends_with(".weight") && config.family.part_of(name).is_some_and(|part| config.family.is_stored_transposed(part))
+    name.ends_with(".weight")
+        && config.family.part_of(name).is_some_and(|part| config.family.is_stored_transposed(part))
 }
 
 fn as_stored(config: &ModelConfig, name: &str, tensor: Tensor) -> candle_core::Result<Tensor> {
@@ -163,7 +164,8 @@ mod tests {
         );
         for (name, shape) in theirs.config.clone().tensors() {
             let numbers = |weights: &mut Weights| {
-                let tensor = weights.take(&name, &shape).and_then(|tensor| Ok(tensor.flatten_all()?.to_vec1::<f32>()?));
+                let tensor =
+                    weights.take(&name, &shape).and_then(|tensor| Ok(tensor.flatten_all()?.to_vec1::<f32>()?));
                 tensor.expect("read")
             };
             assert_eq!(numbers(&mut ours), numbers(&mut theirs), "{name}");

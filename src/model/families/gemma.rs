@@ -5,7 +5,13 @@
 use candle_core::Tensor;
 use serde_json::{Map, Value};
 
-use super::{Family, Name, NormKind, Part, keys::{Keys, not_in_gguf}, metadata::Metadata, name, set_windows, settings::Settings};
+use super::{
+    Family, Name, NormKind, Part,
+    keys::{Keys, not_in_gguf},
+    metadata::Metadata,
+    name, set_windows,
+    settings::Settings,
+};
 use crate::model::{
     ModelConfig, ModelError,
     config::Biases,

@@ -1,7 +1,9 @@
 //! Qwen 2, 2.5 and 3 (arXiv 2407.10671, 2505.09388): Llama with biases on queries, keys and values; or, from 3 on, with these
 //! queries and keys normalised instead.
 
-use super::{Family, Name, NormKind, Part, as_it_is, llama, name, no_keys, nothing_to_add, set_windows, settings::Settings};
+use super::{
+    Family, Name, NormKind, Part, as_it_is, llama, name, no_keys, nothing_to_add, set_windows, settings::Settings,
+};
 use crate::model::{ModelConfig, ModelError, config::Biases};
 
 /// Qwen 2 and 2.5.

@@ -98,7 +98,8 @@ fn byte_level(keys: &mut Keys, parts: &Parts, json: &Json, tokens: Tokens) -> Re
     keys.text("ggml.pre", name);
     tokens.add_to(keys);
     // Such a file separates the two halves by a space, so that a space inside is written as the byte's letter.
-    let written = scores::merges(json)?.into_iter().map(|(a, b)| format!("{} {}", a.replace(' ', "Ġ"), b.replace(' ', "Ġ")));
+    let written =
+        scores::merges(json)?.into_iter().map(|(a, b)| format!("{} {}", a.replace(' ', "Ġ"), b.replace(' ', "Ġ")));
     keys.add("ggml.merges", Value::Array(written.map(Value::String).collect()));
     Ok(())
 }

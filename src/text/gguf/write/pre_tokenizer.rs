@@ -49,8 +49,7 @@ pub(super) fn name_of(tokenizer: &Tokenizer, ignore_merges: bool) -> Result<&'st
     let ours = words(tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer())?;
     for name in NAMES {
         let rules = by_name(name)?;
-        if rules.ignore_merges == ignore_merges
-            && words(rules.normalizer.as_ref(), Some(&rules.pre_tokenizer))? == ours
+        if rules.ignore_merges == ignore_merges && words(rules.normalizer.as_ref(), Some(&rules.pre_tokenizer))? == ours
         {
             return Ok(name);
         }
