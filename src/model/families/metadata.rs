@@ -83,6 +83,7 @@ impl<'a> Metadata<'a> {
         set("rope_scaling", self.rope_scaling()?);
         set("bos_token_id", token("bos").map(|id| id as u64).into());
         set("eos_token_id", token("eos").map(|id| id as u64).into());
+        set("pad_token_id", token("padding").map(|id| id as u64).into());
         (family.add_json)(self, &mut json)?;
         Ok(json)
     }
