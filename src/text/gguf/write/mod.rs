@@ -21,12 +21,17 @@ use crate::{
     text::{error::TextError, huggingface, parts::Parts},
 };
 
-/// Text of many kinds, most of it llama.cpp's own probe of pre-tokenizers: white space, numbers, scripts, apostrophes, and a
-/// letter written apart from its accent.
+/// Text of many kinds, and more spaces than any rule takes at once.
+fn probe() -> String {
+    [PROBE, &" ".repeat(1200), "x"].concat()
+}
+
+/// Most of it llama.cpp's own probe of pre-tokenizers: white space, numbers, scripts, apostrophes. Further a letter written apart
+/// from its accent, and what else the rules we know differ in.
 const PROBE: &str = "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u{200d}🌫️ (multiple emojis concatenated) ✅ 🦙🦙 \
     3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天～ ------======= нещо на \
     Български ''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, \
-    'D you like some tea? We'Ve a'lL cafe\u{301} camelCase HTTPServer a/b?! Hello, world  and  ";
+    'D you like some tea? We'Ve a'lL cafe\u{301} camelCase HTTPServer a/b?!\n\n that'sit  12 Hello, world  and  ";
 
 /// The keys `tokenizer.*` of a GGUF file with an embedding of `n_rows` rows.
 ///
@@ -154,8 +159,9 @@ fn special_tokens(keys: &mut Keys, parts: &Parts, json: &Json, files: [&Json; 2]
 fn check(keys: &[(String, Value)], tokenizer: &Tokenizer) -> Result<(), TextError> {
     let by_name: HashMap<String, Value> = keys.iter().cloned().collect();
     let read = super::parts(&Metadata(&by_name))?.tokenizer;
+    let probe = probe();
     let ids = |tokenizer: &Tokenizer| {
-        let encoding = tokenizer.encode(PROBE, false).map_err(super::failed)?;
+        let encoding = tokenizer.encode(probe.as_str(), false).map_err(super::failed)?;
         Ok::<_, TextError>(encoding.get_ids().to_vec())
     };
     if ids(&read)? != ids(tokenizer)? {

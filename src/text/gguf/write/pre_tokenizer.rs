@@ -5,11 +5,11 @@ use tokenizers::{
     PreTokenizerWrapper, Tokenizer,
 };
 
-use super::PROBE;
+use super::probe;
 use crate::text::{error::TextError, gguf::pre_tokenizer::by_name};
 
 /// One name for each set of rules, the most frequent first.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 28] = [
     "llama-bpe",
     "qwen2",
     "gpt-2",
@@ -33,7 +33,6 @@ const NAMES: [&str; 29] = [
     "laguna",
     "ufakzeka",
     "seed-coder",
-    "bailingmoe",
     "exaone-moe",
     "spark2_5",
     "tiny_aya",
@@ -66,7 +65,7 @@ fn words(
     normalizer: Option<&NormalizerWrapper>,
     pre_tokenizer: Option<&PreTokenizerWrapper>,
 ) -> Result<Vec<String>, TextError> {
-    let mut text = NormalizedString::from(PROBE);
+    let mut text = NormalizedString::from(probe());
     if let Some(normalizer) = normalizer {
         normalizer.normalize(&mut text).map_err(super::super::failed)?;
     }
@@ -86,15 +85,19 @@ mod tests {
 
     #[test]
     fn every_name_is_told_from_all_others() {
+        let mut confused = Vec::new();
         for name in NAMES {
             let rules = by_name(name).unwrap();
             let mut tokenizer = Tokenizer::new(BPE::default());
             tokenizer.with_normalizer(rules.normalizer).unwrap();
             tokenizer.with_pre_tokenizer(Some(rules.pre_tokenizer));
             let found = name_of(&tokenizer, rules.ignore_merges).unwrap();
-            // They differ in what they do about the beginning of a text alone, which a file says apart.
-            assert!(found == name || (name, found) == ("glm4", "llama-bpe"), "{name}: {found}");
+            if found != name {
+                confused.push((name, found));
+            }
         }
+        // They differ in what they do about the beginning of a text alone, which a file says apart.
+        assert_eq!(confused, [("glm4", "llama-bpe")]);
     }
 
     #[test]
