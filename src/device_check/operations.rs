@@ -8,7 +8,9 @@ use crate::{
     model::{
         layout::Packed,
         noise,
-        ops::{AdamWStep, Compute, Factor, Head, Heads, RopeTable, Scoring, Sum},
+        ops::{
+            Activation, AdamWStep, AttentionShape, Compute, Factor, Head, Heads, LogitShape, RopeTable, Scoring, Sum,
+        },
     },
 };
 
@@ -64,12 +66,15 @@ pub(super) fn check(device: &Device, dtype: Dtype, tell: &mut dyn FnMut(&Finding
     };
     one("product", &products)?;
     one("rms_norm", &rms_norm)?;
-    one("swiglu", &swiglu)?;
-    for size in HEAD_SIZES {
-        one(&format!("heads of {size}"), &|side| attention(side, Heads { query: 6, key_value: 2, size }))?;
+    one("rows", &rows)?;
+    for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+        one(&format!("{f:?}"), &|side| activation(side, f))?;
     }
-    one("one head for keys", &|side| attention(side, Heads { query: 3, key_value: 1, size: 64 }))?;
-    one("head", &head)?;
+    for (name, shape, n_angles) in attentions(dtype) {
+        one(&name, &|side| attention(side, AttentionShape { dtype: side.compute.dtype(), ..shape }, n_angles))?;
+    }
+    one("head", &|side| head(side, None))?;
+    one("head, logits capped", &|side| head(side, Some(2.5)))?;
     one("sums", &sums)?;
     one("adamw", &adamw)
 }
@@ -122,12 +127,47 @@ fn rms_norm(side: &Side) -> Result<Outputs> {
     ]))
 }
 
-fn swiglu(side: &Side) -> Result<Outputs> {
+fn rows(side: &Side) -> Result<Outputs> {
+    let compute = &side.compute;
+    let [x, residual, to] = [1, 2, 3].map(|seed| side.activations(&[TOKENS, WIDTH], seed));
+    let (x, residual, to, bias) = (x?, residual?, to?, side.numbers(&[WIDTH], 4)?);
+    compute.add_bias(&to, &bias)?;
+    Ok(named([
+        ("less their means", compute.centred(&x, None)?),
+        ("less their means + residual", compute.centred(&x, Some(&residual))?),
+        ("with a bias", to),
+        ("column sums", compute.column_sums(&x)?),
+    ]))
+}
+
+fn activation(side: &Side, f: Activation) -> Result<Outputs> {
+    let compute = &side.compute;
     let [gate, up, dy] = [1, 2, 3].map(|seed| side.activations(&[TOKENS, WIDTH + 1], seed));
     let (gate, up, dy) = (gate?, up?, dy?);
-    let y = side.compute.gated(&gate, &up, crate::model::ops::Activation::Silu)?;
-    let (d_gate, d_up) = side.compute.gated_backward(&dy, &gate, &up, crate::model::ops::Activation::Silu)?;
-    Ok(named([("y", y), ("dgate", d_gate), ("dup", d_up)]))
+    let (d_gate, d_up) = compute.gated_backward(&dy, &gate, &up, f)?;
+    Ok(named([
+        ("y", compute.activated(&gate, f)?),
+        ("dx", compute.activated_backward(&dy, &gate, f)?),
+        ("y, gated", compute.gated(&gate, &up, f)?),
+        ("dgate", d_gate),
+        ("dup", d_up),
+    ]))
+}
+
+/// Heads of every size as the Llama family has them; then windows, within a tile and across several, capped scores, and heads of
+/// which a part turns. With each the number of angles.
+fn attentions(dtype: Dtype) -> Vec<(String, AttentionShape, usize)> {
+    let plain = |query, key_value, size| AttentionShape::plain(Heads { query, key_value, size }, dtype);
+    let mut all = Vec::from(HEAD_SIZES.map(|size| (format!("heads of {size}"), plain(6, 2, size), size / 2)));
+    let named = |name: &str, shape, n_angles| (name.to_owned(), shape, n_angles);
+    all.push(named("one head for keys", plain(3, 1, 64), 32));
+    all.push(named("a window of 13", AttentionShape { window: Some(13), ..plain(4, 2, 64) }, 32));
+    all.push(named("a window of 140", AttentionShape { window: Some(140), ..plain(4, 2, 128) }, 64));
+    all.push(named("scores capped", AttentionShape { softcap: Some(1.5), scale: 0.2, ..plain(4, 2, 64) }, 32));
+    let both = AttentionShape { softcap: Some(3.0), window: Some(70), ..plain(2, 1, 256) };
+    all.push(named("scores capped, a window of 70", both, 128));
+    all.push(named("a part of each head turned", plain(4, 4, 80), 16));
+    all
 }
 
 /// Pairs of which one prompt takes several tiles, one a single token, and one completion predicts from its prompt alone.
@@ -140,27 +180,20 @@ fn pairs() -> Packed {
     batch
 }
 
-fn attention(side: &Side, heads: Heads) -> Result<Outputs> {
-    let (compute, batch) = (&side.compute, pairs());
+fn attention(side: &Side, shape: AttentionShape, n_angles: usize) -> Result<Outputs> {
+    let (compute, batch, heads) = (&side.compute, pairs(), shape.heads);
     let n = batch.tokens.len();
-    let frequencies: Vec<f32> = (0..heads.size / 2).map(|i| 0.7f32.powi(i as i32)).collect();
+    let frequencies: Vec<f32> = (0..n_angles).map(|i| 0.7f32.powi(i as i32)).collect();
     let table = RopeTable::new(&batch.positions, &frequencies, compute.device())?;
     let q = side.activations(&[n, heads.q_width()], 1)?;
     let (k, v) = (side.activations(&[n, heads.kv_width()], 2)?, side.activations(&[n, heads.kv_width()], 3)?);
     let joined = compute.join_rotated(&q, &k, &v, heads, &table)?;
-    let dtype = compute.dtype();
-    let kept = compute.attention(&joined, &batch.sequences, crate::model::ops::AttentionShape::plain(heads, dtype))?;
+    let kept = compute.attention(&joined, &batch.sequences, shape)?;
     let d_output = side.activations(&[n, heads.q_width()], 4)?;
-    let d_joined = compute.attention_backward(
-        &d_output,
-        &joined,
-        &kept,
-        &batch.sequences,
-        crate::model::ops::AttentionShape::plain(heads, dtype),
-    )?;
+    let d_joined = compute.attention_backward(&d_output, &joined, &kept, &batch.sequences, shape)?;
     let (dq, dk, dv) = compute.split_rotated_back(&d_joined, heads, &table)?;
     let one = side.activations(&[137, heads.joined_width()], 5)?;
-    let last = compute.attention_last(&one, crate::model::ops::AttentionShape::plain(heads, dtype))?;
+    let last = compute.attention_last(&one, shape)?;
     Ok(named([
         ("q, k, v turned", joined),
         ("attention", kept.output),
@@ -172,12 +205,12 @@ fn attention(side: &Side, heads: Heads) -> Result<Outputs> {
     ]))
 }
 
-fn head(side: &Side) -> Result<Outputs> {
+fn head(side: &Side, softcap: Option<f32>) -> Result<Outputs> {
     let compute = &side.compute;
     let hidden = side.activations(&[TOKENS, WIDTH], 1)?;
     let weight = side.weight(&[VOCABULARY, WIDTH], 2)?;
     let targets: Vec<u32> = (0..TOKENS).map(|i| (i * 97 % VOCABULARY) as u32).collect();
-    let logits = crate::model::ops::LogitShape { softcap: None, dtype: compute.dtype() };
+    let logits = LogitShape { softcap, dtype: compute.dtype() };
     let scored = compute.completion_logps(&hidden, &weight, &targets, Head::Score, logits)?;
     let frozen = compute.completion_logps(&hidden, &weight, &targets, Head::Frozen, logits)?;
     let d_logps: Vec<f32> = noise(&[TOKENS], 3)?.to_vec1()?;

@@ -49,6 +49,12 @@ fn plain_text_has_the_ids_of_transformers() {
     compare(weights, WeightsFormat::Huggingface, "stories260k_plain", "llms_from_scratch_polite");
 }
 
+#[test]
+fn plain_text_has_the_ids_of_transformers_from_scores_alone() {
+    let weights = from_env("MRPO_GEMMA3_GGUF", "models/gemma-3-270m.Q4_K_M.gguf");
+    compare(weights, WeightsFormat::Gguf, "gemma3-270m_plain", "llms_from_scratch_polite");
+}
+
 fn smollm2() -> PathBuf {
     from_env("MRPO_SMOLLM2_GGUF", "models/SmolLM2-135M-Instruct.Q4_1.gguf")
 }

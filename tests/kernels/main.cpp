@@ -71,7 +71,7 @@ template <typename T> void compare(const char* what, const Array<T>& got, const 
     for (double w : want) largest = std::max(largest, std::fabs(w));
     for (size_t i = 0; i < want.size(); i++) {
         const double error = std::fabs(value(got[i]) - want[i]) / largest;
-        if (!(error <= worst)) worst = error, at = i;  // NaN too.
+        if (!std::isnan(worst) && !(error <= worst)) worst = error, at = i;  // NaN is the worst.
     }
     if (got.n != want.size() || !(worst <= tolerance)) {
         n_failures++;
@@ -109,14 +109,18 @@ template <typename T> Array<float> as_float(const Array<T>& from) {
 }
 
 
-#include "pointwise.h"
 #include "attention.h"
+#include "pointwise.h"
+#include "rows.h"
 
 int main() {
+    check_all_rows<float>();
+    check_all_rows<bf16>();
     check_pointwise<float>();
     check_pointwise<bf16>();
     check_optimizer();
     check_attention();
+    check_attention_variants();
     printf("%d checks, %d failures\n", n_checks, n_failures);
     return n_failures != 0;
 }

@@ -1,56 +1,9 @@
-// Checks of all kernels but attention.
+// Checks of the kernels that go over numbers, of rotary embedding and of the vocabulary head's.
 #pragma once
 
-template <typename T> void check_rms_norm(int n, int d) {
-    const std::string name = std::string("rms_norm ") + NAME<T> + " " + std::to_string(n) + "x" + std::to_string(d);
-    auto x = random_array<T>(size_t(n) * d), dy = random_array<T>(size_t(n) * d), residual = random_array<T>(size_t(n) * d);
-    auto weight = random_array<float>(d);
-    const float eps = 1e-5f;
-    const int rows_per_part = 3, n_parts = (n + rows_per_part - 1) / rows_per_part;
-    auto got = in_all_orders(name, [&](Order order) {
-        Array<T> y(x.n), again(x.n), dx(x.n), dx_alone(x.n);
-        Array<float> inverse(n), parts(size_t(n_parts) * d), dw(d);
-        launch(order, {unsigned(n)}, 64, 0, [&] { rms_norm<T>(x.get(), weight.get(), d, eps, y.get(), inverse.get()); });
-        launch(order, {unsigned(n)}, 64, 0, [&] { rms_norm_again<T>(x.get(), weight.get(), inverse.get(), d, again.get()); });
-        launch(order, {unsigned(n)}, 64, 0, [&] {
-            rms_norm_backward<T>(dy.get(), x.get(), weight.get(), inverse.get(), residual.get(), d, dx.get());
-        });
-        launch(order, {unsigned(n)}, 64, 0, [&] {
-            rms_norm_backward<T>(dy.get(), x.get(), weight.get(), inverse.get(), nullptr, d, dx_alone.get());
-        });
-        launch(order, {unsigned(d + 31) / 32, unsigned(n_parts)}, 32, 0, [&] {
-            rms_norm_weight_parts<T>(dy.get(), x.get(), inverse.get(), n, d, rows_per_part, parts.get());
-        });
-        launch(order, {unsigned(d + 31) / 32}, 32, 0, [&] { sum_parts(parts.get(), n_parts, d, dw.get()); });
-        return list(as_float(y), as_float(again), as_float(dx), as_float(dx_alone), std::move(inverse), std::move(dw));
-    });
-    std::vector<double> y(x.n), dx(x.n), dx_alone(x.n), inverse(n), dw(d, 0.0);
-    for (int row = 0; row < n; row++) {
-        double squares = 0, dot = 0;
-        for (int i = 0; i < d; i++) squares += value(x[row * d + i]) * value(x[row * d + i]);
-        const double r = inverse[row] = 1 / std::sqrt(squares / d + eps);
-        for (int i = 0; i < d; i++) dot += weight[i] * value(dy[row * d + i]) * value(x[row * d + i]) / d;
-        for (int i = 0; i < d; i++) {
-            const double xi = value(x[row * d + i]), dyi = value(dy[row * d + i]);
-            y[row * d + i] = weight[i] * xi * r;
-            dx_alone[row * d + i] = r * (weight[i] * dyi - xi * r * r * dot);
-            dx[row * d + i] = dx_alone[row * d + i] + value(residual[row * d + i]);
-            dw[i] += dyi * xi * r;
-        }
-    }
-    compare((name + " y").c_str(), got[0], y, TOLERANCE<T>);
-    compare((name + " again").c_str(), got[1], y, TOLERANCE<T>);
-    compare((name + " dx").c_str(), got[2], dx, TOLERANCE<T>);
-    compare((name + " dx alone").c_str(), got[3], dx_alone, TOLERANCE<T>);
-    compare((name + " inverse").c_str(), got[4], inverse, 4e-6);
-    compare((name + " dw").c_str(), got[5], dw, 4e-6);
-    n_checks++;
-    if (!same_bits(got[0], got[1])) n_failures++, printf("FAILED %s: again gives other bits\n", name.c_str());
-}
-
-template <typename T> void check_rope(int n, int query_heads, int kv_heads, int size) {
-    const std::string name = std::string("rope ") + NAME<T> + " size " + std::to_string(size);
-    const int half = size / 2, width = (query_heads + 2 * kv_heads) * size, q_width = query_heads * size, kv_width = kv_heads * size;
+template <typename T> void check_rope(int n, int query_heads, int kv_heads, int size, int half) {
+    const std::string name = std::string("rope ") + NAME<T> + " size " + std::to_string(size) + " pairs " + std::to_string(half);
+    const int width = (query_heads + 2 * kv_heads) * size, q_width = query_heads * size, kv_width = kv_heads * size;
     auto q = random_array<T>(n * q_width), k = random_array<T>(n * kv_width), v = random_array<T>(n * kv_width);
     auto angles = random_array<float>(n * half, 2);
     Array<float> cosines(n * half), sines(n * half);
@@ -58,10 +11,12 @@ template <typename T> void check_rope(int n, int query_heads, int kv_heads, int 
     auto got = in_all_orders(name, [&](Order order) {
         Array<T> joined(n * width), dq(q.n), dk(k.n), dv(v.n);
         launch(order, {unsigned(n)}, 96, 0, [&] {
-            join_rotated<T>(q.get(), k.get(), v.get(), cosines.get(), sines.get(), query_heads, kv_heads, size, joined.get());
+            join_rotated<T>(q.get(), k.get(), v.get(), cosines.get(), sines.get(), query_heads, kv_heads, size, half,
+                            joined.get());
         });
         launch(order, {unsigned(n)}, 96, 0, [&] {
-            split_rotated_back<T>(joined.get(), cosines.get(), sines.get(), query_heads, kv_heads, size, dq.get(), dk.get(), dv.get());
+            split_rotated_back<T>(joined.get(), cosines.get(), sines.get(), query_heads, kv_heads, size, half, dq.get(), dk.get(),
+                                  dv.get());
         });
         return list(as_float(joined), as_float(dq), as_float(dk), as_float(dv));
     });
@@ -70,12 +25,14 @@ template <typename T> void check_rope(int n, int query_heads, int kv_heads, int 
         return head < query_heads ? &q[row * q_width + head * size] : &k[row * kv_width + (head - query_heads) * size];
     };
     for (int row = 0; row < n; row++) {
-        for (int head = 0; head < query_heads + kv_heads; head++)
+        for (int head = 0; head < query_heads + kv_heads; head++) {
+            for (int i = 2 * half; i < size; i++) joined[row * width + head * size + i] = value(at(row, head)[i]);
             for (int i = 0; i < half; i++) {
                 const double a = value(at(row, head)[i]), b = value(at(row, head)[half + i]), angle = angles[row * half + i];
                 joined[row * width + head * size + i] = a * std::cos(angle) - b * std::sin(angle);
                 joined[row * width + head * size + half + i] = b * std::cos(angle) + a * std::sin(angle);
             }
+        }
         for (int i = 0; i < kv_width; i++) joined[row * width + q_width + kv_width + i] = value(v[row * kv_width + i]);
     }
     for (size_t i = 0; i < q.n; i++) same_q[i] = value(q[i]);
@@ -86,30 +43,47 @@ template <typename T> void check_rope(int n, int query_heads, int kv_heads, int 
     compare((name + " v back").c_str(), got[3], same_v, 0);
 }
 
-template <typename T> void check_swiglu(int n) {
-    const std::string name = std::string("swiglu ") + NAME<T>;
-    auto gate = random_array<T>(n, 3), up = random_array<T>(n), dy = random_array<T>(n);
-    gate[0] = from_float<T>(100.0f), gate[n - 1] = from_float<T>(-100.0f);  // exp overflows, and nothing else may.
+// `f` is the function in float64; its slope is found by differences.
+template <typename T> void check_activation(const std::string& function, int kind, int n, double (*f)(double)) {
+    const std::string name = function + " " + NAME<T> + " " + std::to_string(n);
+    auto x = random_array<T>(n, 3), up = random_array<T>(n), dy = random_array<T>(n);
+    x[0] = from_float<T>(100.0f), x[1] = from_float<T>(-100.0f), x[2] = from_float<T>(0.0f);  // exp overflows, and nothing else may.
     auto got = in_all_orders(name, [&](Order order) {
-        Array<T> y(n), d_gate(n), d_up(n);
-        launch(order, {3}, 64, 0, [&] { swiglu<T>(gate.get(), up.get(), n, y.get()); });
-        launch(order, {3}, 64, 0, [&] { swiglu_backward<T>(dy.get(), gate.get(), up.get(), n, d_gate.get(), d_up.get()); });
-        return list(as_float(y), as_float(d_gate), as_float(d_up));
+        Array<T> y(n), dx(n), product(n), d_gate(n), d_up(n);
+        launch(order, {3}, 64, 0, [&] { activated<T>(x.get(), kind, n, y.get()); });
+        launch(order, {3}, 64, 0, [&] { activated_backward<T>(dy.get(), x.get(), kind, n, dx.get()); });
+        launch(order, {3}, 64, 0, [&] { gated<T>(x.get(), up.get(), kind, n, product.get()); });
+        launch(order, {3}, 64, 0, [&] { gated_backward<T>(dy.get(), x.get(), up.get(), kind, n, d_gate.get(), d_up.get()); });
+        return list(as_float(y), as_float(dx), as_float(product), as_float(d_gate), as_float(d_up));
     });
-    std::vector<double> y(n), d_gate(n), d_up(n);
+    std::vector<double> y(n), dx(n), product(n), d_gate(n), d_up(n);
     for (int i = 0; i < n; i++) {
-        const double g = value(gate[i]), s = 1 / (1 + std::exp(-g)), d = value(dy[i]);
-        y[i] = g * s * value(up[i]);
-        d_gate[i] = d * value(up[i]) * s * (1 + g * (1 - s));
-        d_up[i] = d * g * s;
+        const double xi = value(x[i]), ui = value(up[i]), di = value(dy[i]), step = 1e-5;
+        const double slope = (f(xi + step) - f(xi - step)) / (2 * step);
+        y[i] = f(xi);
+        dx[i] = di * slope;
+        product[i] = f(xi) * ui;
+        d_gate[i] = di * ui * slope;
+        d_up[i] = di * f(xi);
     }
     compare((name + " y").c_str(), got[0], y, TOLERANCE<T>);
-    compare((name + " d_gate").c_str(), got[1], d_gate, TOLERANCE<T>);
-    compare((name + " d_up").c_str(), got[2], d_up, TOLERANCE<T>);
+    compare((name + " dx").c_str(), got[1], dx, TOLERANCE<T>);
+    compare((name + " gated").c_str(), got[2], product, TOLERANCE<T>);
+    compare((name + " d_gate").c_str(), got[3], d_gate, TOLERANCE<T>);
+    compare((name + " d_up").c_str(), got[4], d_up, TOLERANCE<T>);
+    // The tails, where a number's own size is the measure: those of ordinary x are lost beside the largest.
+    n_checks++;
+    double worst = 0;
+    for (float xi = -6; xi < 6; xi += 0.37f) {
+        const ValueAndSlope found = activation(kind, xi);
+        worst = std::max(worst, std::fabs(found.value - f(xi)) / std::fabs(f(xi)));
+    }
+    if (!(worst < 1e-4)) n_failures++, printf("FAILED %s tails: relative error %.2g\n", name.c_str(), worst);
 }
 
-template <typename T> void check_head(int n, int v, bool scaled, float spread) {
-    const std::string name = std::string("logps ") + NAME<T> + " v " + std::to_string(v) + (scaled ? " scaled" : "");
+template <typename T> void check_head(int n, int v, bool scaled, float spread, float cap) {
+    const std::string name = std::string("logps ") + NAME<T> + " v " + std::to_string(v) + (scaled ? " scaled" : "") +
+                             " cap " + std::to_string(cap);
     auto logits = random_array<float>(size_t(n) * v, spread), scales = random_array<float>(n);
     Array<uint32_t> targets(n);
     for (int i = 0; i < n; i++) targets[i] = i == 0 ? v - 1 : i == 1 ? 0 : numbers() % v;
@@ -117,7 +91,7 @@ template <typename T> void check_head(int n, int v, bool scaled, float spread) {
         Array<float> values(n), alone(n);
         Array<T> gradient(logits.n);
         auto kernel = [&](const float* from, T* to, float* into) {
-            return [=, &targets, &scales] { logps<T>(from, targets.get(), scaled ? scales.get() : nullptr, v, into, to); };
+            return [=, &targets, &scales] { logps<T>(from, targets.get(), scaled ? scales.get() : nullptr, v, cap, into, to); };
         };
         launch(order, {unsigned(n)}, 128, 0, kernel(logits.get(), nullptr, alone.get()));
         launch(order, {unsigned(n)}, 128, 0, kernel(logits.get(), gradient.get(), values.get()));
@@ -131,14 +105,19 @@ template <typename T> void check_head(int n, int v, bool scaled, float spread) {
     });
     std::vector<double> values(n), gradient(logits.n);
     for (int row = 0; row < n; row++) {
+        std::vector<double> z(v), slopes(v, 1.0);
         double max = -INFINITY, sum = 0;
-        for (int i = 0; i < v; i++) max = std::max(max, double(logits[row * v + i]));
-        for (int i = 0; i < v; i++) sum += std::exp(logits[row * v + i] - max);
+        for (int i = 0; i < v; i++) {
+            const double logit = logits[row * v + i], tanh = cap == 0 ? 0 : std::tanh(logit / cap);
+            z[i] = cap == 0 ? logit : cap * tanh;
+            slopes[i] = 1 - tanh * tanh;
+            max = std::max(max, z[i]);
+        }
+        for (double x : z) sum += std::exp(x - max);
         const double log_sum = max + std::log(sum);
-        values[row] = logits[row * v + targets[row]] - log_sum;
+        values[row] = z[targets[row]] - log_sum;
         for (int i = 0; i < v; i++)
-            gradient[row * v + i] =
-                (scaled ? scales[row] : 1.0) * ((i == int(targets[row])) - std::exp(logits[row * v + i] - log_sum));
+            gradient[row * v + i] = (scaled ? scales[row] : 1.0) * ((i == int(targets[row])) - std::exp(z[i] - log_sum)) * slopes[i];
     }
     compare(name.c_str(), got[0], values, 2e-6);
     compare((name + " gradient").c_str(), got[1], gradient, std::max(TOLERANCE<T>, 1e-5));
@@ -171,16 +150,23 @@ template <typename T> void check_sums(int d) {
 }
 
 template <typename T> void check_pointwise() {
-    for (int d : {3, 31, 64, 100, 576}) check_rms_norm<T>(7, d);
-    check_rms_norm<T>(1, 64);
-    check_rope<T>(5, 4, 2, 8);
-    check_rope<T>(3, 9, 3, 64);
-    check_rope<T>(2, 1, 1, 2);
-    check_swiglu<T>(777);
-    check_swiglu<T>(2);
+    check_rope<T>(5, 4, 2, 8, 4);
+    check_rope<T>(3, 9, 3, 64, 32);
+    check_rope<T>(2, 1, 1, 2, 1);
+    check_rope<T>(3, 4, 2, 80, 16);  // A part of each head.
+    check_rope<T>(2, 3, 1, 11, 5);   // One number stays.
+    for (int n : {777, 3}) {
+        check_activation<T>("silu", SILU, n, [](double x) { return x / (1 + std::exp(-x)); });
+        check_activation<T>("gelu", GELU, n, [](double x) { return x * 0.5 * std::erfc(-x / std::sqrt(2.0)); });
+        check_activation<T>("gelu_tanh", GELU_TANH, n, [](double x) {
+            return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+        });
+    }
     for (int v : {1, 100, 128, 1000})
-        for (bool scaled : {false, true}) check_head<T>(4, v, scaled, 3);
-    check_head<T>(3, 500, false, 60);
+        for (bool scaled : {false, true})
+            for (float cap : {0.0f, 4.0f}) check_head<T>(4, v, scaled, 3, cap);
+    check_head<T>(3, 500, false, 60, 0);
+    check_head<T>(3, 500, true, 60, 30);
     check_sums<T>(50);
     check_sums<T>(1);
 }

@@ -19,5 +19,5 @@ pub(super) fn tokenizer(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
     tokenizer.with_pre_tokenizer(Some(rules.pre_tokenizer));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     vocabulary.add_to(&mut tokenizer, false)?;
-    Ok(Kind { tokenizer, starts_with_bos: rules.starts_with_bos, bos_id: None, eos_id: None })
+    Ok(Kind { tokenizer, bos_id: None, eos_id: None })
 }

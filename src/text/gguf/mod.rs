@@ -32,8 +32,6 @@ pub(super) fn load(path: &Path) -> Result<Parts, TextError> {
 /// A tokenizer, and what its kind says where the file says nothing.
 struct Kind {
     tokenizer: Tokenizer,
-    /// Whether a text without template starts with the beginning-of-sequence token.
-    starts_with_bos: bool,
     bos_id: Option<u32>,
     eos_id: Option<u32>,
 }
@@ -58,7 +56,7 @@ fn parts(metadata: &Metadata<'_>) -> Result<Parts, TextError> {
     for key in ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
         stop_ids.extend(named(key, None)?.map(|t| t.id));
     }
-    let starts_with_bos = metadata.flag("tokenizer.ggml.add_bos_token").unwrap_or(kind.starts_with_bos);
+    let starts_with_bos = metadata.flag("tokenizer.ggml.add_bos_token").unwrap_or(true);
     let template = match metadata.get("tokenizer.chat_template") {
         Some(_) => Some(metadata.text("tokenizer.chat_template")?.to_owned()),
         None => None,

@@ -24,8 +24,6 @@ pub(super) struct WordRules {
     pub(super) pre_tokenizer: PreTokenizerWrapper,
     /// Whether a word that is itself a token is taken as it is, before any merge.
     pub(super) ignore_merges: bool,
-    /// Whether the beginning-of-sequence token is put first where the file does not say.
-    pub(super) starts_with_bos: bool,
 }
 
 /// The rules of the name `pre`, as the models' own `tokenizer.json` files write them.
@@ -52,10 +50,9 @@ fn named(pre: &str) -> Option<Named> {
         }
         "command-r" => cut(&[words::DIGIT, words::GPT2]).composed(),
         "falcon" => cut(&[words::FALCON_PUNCTUATION, words::GPT2, words::THREE_DIGITS]),
-        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "midm-2.0" | "lfm2" => {
-            Named { starts_with_bos: true, ..cut(&[words::LLAMA3]).whole_words() }
+        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "midm-2.0" | "lfm2" | "glm4" | "glm5" => {
+            cut(&[words::LLAMA3]).whole_words()
         }
-        "glm4" | "glm5" => cut(&[words::LLAMA3]).whole_words(),
         "dbrx" | "smaug-bpe" | "chatglm-bpe" => cut(&[words::LLAMA3]),
         "jais-2" => cut(&[words::JAIS2]),
         "minicpm5" => cut(&[words::UP_TO_THREE_DIGITS, words::MINICPM5]).whole_words(),
@@ -71,7 +68,7 @@ fn named(pre: &str) -> Option<Named> {
         "deepseek-coder" => cut(&words::DEEPSEEK_CODER),
         "deepseek-v3" | "hunyuan-dense" | "joyai-llm" | "hy_v4" => cut(&words::DEEPSEEK_V3),
         "spark2_5" => cut(&words::SPARK),
-        "tekken" => Named { starts_with_bos: true, ..cut(&[words::TEKKEN]).whole_words() },
+        "tekken" => cut(&[words::TEKKEN]).whole_words(),
         "gpt-4o" | "llama4" | "kanana2" | "talkie" | "minimax-m2" => cut(&[words::GPT4O]),
         "tiny_aya" | "cohere2moe" => cut(&[words::THREES_FROM_THE_RIGHT, words::GPT4O]),
         "youtu" => cut(&[words::YOUTU_ASIAN, words::YOUTU]).whole_words(),
@@ -89,11 +86,10 @@ struct Named {
     cuts: &'static [&'static str],
     composed: bool,
     ignore_merges: bool,
-    starts_with_bos: bool,
 }
 
 fn cut(cuts: &'static [&'static str]) -> Named {
-    Named { cuts, composed: false, ignore_merges: false, starts_with_bos: false }
+    Named { cuts, composed: false, ignore_merges: false }
 }
 
 impl Named {
@@ -118,7 +114,6 @@ impl Named {
             normalizer: self.composed.then(|| NFC.into()),
             pre_tokenizer: Sequence::new(steps).into(),
             ignore_merges: self.ignore_merges,
-            starts_with_bos: self.starts_with_bos,
         })
     }
 }

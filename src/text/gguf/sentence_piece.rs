@@ -43,7 +43,7 @@ pub(super) fn scored(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
     let takes_space_after = metadata.text_or_empty("general.architecture") == "phi3";
     let mut tokenizer = tokenizer(&vocabulary, ids, merges, starts_with_space)?;
     vocabulary.add_to(&mut tokenizer, takes_space_after)?;
-    Ok(Kind { tokenizer, starts_with_bos: true, bos_id: Some(1), eos_id: Some(2) })
+    Ok(Kind { tokenizer, bos_id: Some(1), eos_id: Some(2) })
 }
 
 /// The same with a list of merges in place of scores, as Gemma 4 has it.
@@ -51,7 +51,7 @@ pub(super) fn merged(metadata: &Metadata<'_>) -> Result<Kind, TextError> {
     let vocabulary = Vocabulary::read(metadata)?;
     let mut tokenizer = tokenizer(&vocabulary, vocabulary.ids(), merges(metadata)?, false)?;
     vocabulary.add_to(&mut tokenizer, false)?;
-    Ok(Kind { tokenizer, starts_with_bos: true, bos_id: None, eos_id: None })
+    Ok(Kind { tokenizer, bos_id: None, eos_id: None })
 }
 
 fn tokenizer(

@@ -1,6 +1,9 @@
 //! Attention over packed segments: hands the kernels their plan.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use candle_core::{DType, DeviceLocation, Result, Tensor, bail};
 
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::model::{
     layout::{Segment, Sequence},
-    ops::{Attention, Heads},
+    ops::{Attention, AttentionShape},
 };
 
 /// The largest head the kernels' shared memory holds.
@@ -58,11 +61,16 @@ impl Tiling {
     }
 }
 
-/// A plan on its device. All layers of a batch have the same.
+/// Plans kept: all layers of a batch have the same, but for those of them that have a window.
+const N_PLACED: usize = 2;
+
+/// A plan on its device.
 #[derive(Debug, Clone)]
 struct Placed {
+    location: DeviceLocation,
     sequences: Vec<Sequence>,
     tile: usize,
+    window: Option<usize>,
     n_spans: usize,
     n_key_tiles: usize,
     spans: Tensor,
@@ -71,51 +79,62 @@ struct Placed {
 }
 
 impl Placed {
-    fn of(sequences: &[Sequence], tile: usize, near: &Tensor) -> Result<Self> {
-        static LAST: Mutex<Option<(DeviceLocation, Placed)>> = Mutex::new(None);
+    fn of(sequences: &[Sequence], tile: usize, window: Option<usize>, near: &Tensor) -> Result<Self> {
+        static LAST: Mutex<VecDeque<Placed>> = Mutex::new(VecDeque::new());
         let location = near.device().location();
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((place, placed)) = &*last {
-            if *place == location && placed.tile == tile && placed.sequences == sequences {
-                return Ok(placed.clone());
-            }
+        let is_same = |placed: &&Self| {
+            placed.location == location
+                && placed.tile == tile
+                && placed.window == window
+                && placed.sequences == sequences
+        };
+        if let Some(placed) = last.iter().find(is_same) {
+            return Ok(placed.clone());
         }
-        let plan = Plan::new(sequences, tile);
+        let plan = Plan::new(sequences, tile, window);
         let placed = Self {
+            location,
             sequences: sequences.to_vec(),
             tile,
+            window,
             n_spans: plan.n_spans(),
             n_key_tiles: plan.n_key_tiles(),
             spans: Tensor::new(plan.spans, near.device())?,
             key_tiles: Tensor::new(plan.key_tiles, near.device())?,
             seeing: Tensor::new(plan.seeing, near.device())?,
         };
-        *last = Some((location, placed.clone()));
+        last.truncate(N_PLACED - 1);
+        last.push_front(placed.clone());
         Ok(placed)
     }
 }
 
 /// The kernels' `Shape`.
-fn shape(n: usize, heads: Heads) -> [Argument; 5] {
-    let scale = 1.0 / (heads.size as f64).sqrt();
-    let int = |x: usize| Int(x as i32);
-    [int(n), int(heads.query), int(heads.key_value), int(heads.size), Float(scale as f32)]
+fn numbers(n: usize, AttentionShape { heads, scale, softcap, window, .. }: AttentionShape) -> Result<[Argument; 7]> {
+    if window == Some(0) {
+        bail!("a window of 0 keys hides even a token from itself")
+    }
+    let int = |x: usize| Int(i32::try_from(x).unwrap_or(i32::MAX));
+    let [n_tokens, query, key_value, size] = [n, heads.query, heads.key_value, heads.size].map(int);
+    let window = int(window.unwrap_or(usize::MAX));
+    Ok([n_tokens, query, key_value, size, Float(scale), Float(softcap.unwrap_or(0.0)), window])
 }
 
 fn kernel(name: &str, tiling: Tiling, near: &Tensor) -> Result<Launch> {
     Launch::new(format!("{name}_{}_{}", suffix(near.dtype())?, tiling.tile), near)
 }
 
-pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads) -> Result<Attention> {
-    let (n, dtype) = (joined.dim(0)?, joined.dtype());
+pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], shape: AttentionShape) -> Result<Attention> {
+    let (n, dtype, heads) = (joined.dim(0)?, joined.dtype(), shape.heads);
     let tiling = Tiling::of(dtype, heads.size)?;
-    let placed = Placed::of(sequences, tiling.tile, joined)?;
+    let placed = Placed::of(sequences, tiling.tile, shape.window, joined)?;
     let output = unwritten((n, heads.q_width()), dtype, joined.device())?;
     let log_sums = unwritten((heads.query, n), DType::F32, joined.device())?;
     kernel("attention", tiling, joined)?
         .tensor(joined, dtype)?
         .tensor(&placed.spans, DType::U32)?
-        .arguments(shape(n, heads))
+        .arguments(numbers(n, shape)?)
         .tensor(&output, dtype)?
         .tensor(&log_sums, DType::F32)?
         .blocks((placed.n_spans, heads.query), tiling.n_threads, tiling.shared_bytes(2, 1))?;
@@ -123,12 +142,12 @@ pub(super) fn forward(joined: &Tensor, sequences: &[Sequence], heads: Heads) -> 
 }
 
 /// Of the last token alone.
-pub(super) fn last(joined: &Tensor, heads: Heads) -> Result<Tensor> {
-    let (n, dtype) = (joined.dim(0)?, joined.dtype());
+pub(super) fn last(joined: &Tensor, shape: AttentionShape) -> Result<Tensor> {
+    let (n, dtype, heads) = (joined.dim(0)?, joined.dtype(), shape.heads);
     let tiling = Tiling::of(dtype, heads.size)?;
     // One query, that sees all tokens before it as a prefix.
     let segment = Segment { start: n - 1, len: 1, prefix: 0..n - 1 };
-    let plan = Plan::new(&[Sequence { segments: vec![segment] }], tiling.tile);
+    let plan = Plan::new(&[Sequence { segments: vec![segment] }], tiling.tile, shape.window);
     let spans = Tensor::new(plan.spans, joined.device())?;
     let output = unwritten((1, heads.q_width()), dtype, joined.device())?;
     let log_sums = unwritten((heads.query, n), DType::F32, joined.device())?;
@@ -137,7 +156,7 @@ pub(super) fn last(joined: &Tensor, heads: Heads) -> Result<Tensor> {
     kernel("attention", tiling, joined)?
         .tensor(joined, dtype)?
         .tensor(&spans, DType::U32)?
-        .arguments(shape(n, heads))
+        .arguments(numbers(n, shape)?)
         .arguments([Address(address(&output, dtype)?.wrapping_sub(before))])
         .tensor(&log_sums, DType::F32)?
         .blocks((1, heads.query), tiling.n_threads, tiling.shared_bytes(2, 1))?;
@@ -149,15 +168,15 @@ pub(super) fn backward(
     joined: &Tensor,
     kept: &Attention,
     sequences: &[Sequence],
-    heads: Heads,
+    shape: AttentionShape,
 ) -> Result<Tensor> {
-    let (n, dtype) = (joined.dim(0)?, joined.dtype());
+    let (n, dtype, heads) = (joined.dim(0)?, joined.dtype(), shape.heads);
     let tiling = Tiling::of(dtype, heads.size)?;
-    let placed = Placed::of(sequences, tiling.tile, joined)?;
+    let placed = Placed::of(sequences, tiling.tile, shape.window, joined)?;
     let dots = unwritten((heads.query, n), DType::F32, joined.device())?;
     Launch::typed("attention_dots", joined)?
         .tensors([d_output, &kept.output], dtype)?
-        .arguments(shape(n, heads))
+        .arguments(numbers(n, shape)?)
         .tensor(&dots, DType::F32)?
         // A warp for each token and head.
         .blocks(((n * heads.query).div_ceil(8), 1), 256, 0)?;
@@ -166,14 +185,14 @@ pub(super) fn backward(
         .tensors([d_output, joined], dtype)?
         .tensors([&kept.log_sums, &dots], DType::F32)?
         .tensor(&placed.spans, DType::U32)?
-        .arguments(shape(n, heads))
+        .arguments(numbers(n, shape)?)
         .tensor(&d_joined, dtype)?
         .blocks((placed.n_spans, heads.query), tiling.n_threads, tiling.shared_bytes(4, 1))?;
     kernel("attention_dkv", tiling, joined)?
         .tensors([d_output, joined], dtype)?
         .tensors([&kept.log_sums, &dots], DType::F32)?
         .tensors([&placed.key_tiles, &placed.seeing], DType::U32)?
-        .arguments(shape(n, heads))
+        .arguments(numbers(n, shape)?)
         .tensor(&d_joined, dtype)?
         .blocks((placed.n_key_tiles, heads.key_value), tiling.n_threads, tiling.shared_bytes(4, 2))?;
     Ok(d_joined)

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::{
     launch::{
-        Argument::{Address, Int},
+        Argument::{Address, Float, Int},
         Launch, address, unwritten,
     },
     product::{
@@ -12,13 +12,10 @@ use super::{
         factor_type, multiply,
     },
 };
-use crate::{
-    domain::Dtype,
-    model::ops::{
-        CompletionLogps,
-        Factor::{Plain, Transposed},
-        Head, Scoring,
-    },
+use crate::model::ops::{
+    CompletionLogps,
+    Factor::{Plain, Transposed},
+    Head, LogitShape, Scoring,
 };
 
 /// Logits that exist at once, in bytes: enough rows to keep the tensor cores busy, little beside a model.
@@ -34,16 +31,18 @@ struct Chunks {
     /// (rows, V) in the factors' type: the logits themselves if that is float32.
     gradient: Tensor,
     logps: Tensor,
+    /// Of the logits; 0 is none.
+    softcap: f32,
 }
 
 impl Chunks {
-    fn new(hidden: &Tensor, weight: &Tensor, targets: &[u32], dtype: Dtype) -> Result<Self> {
+    fn new(hidden: &Tensor, weight: &Tensor, targets: &[u32], shape: LogitShape) -> Result<Self> {
         let (m, v) = (hidden.dim(0)?, weight.dim(0)?);
         if targets.len() != m || targets.iter().any(|t| *t as usize >= v) {
             bail!("{} targets do not fit {m} hidden states and {v} tokens", targets.len())
         }
         let device: &Device = hidden.device();
-        let dtype = factor_type(dtype);
+        let dtype = factor_type(shape.dtype);
         let n_rows = (SCRATCH_BYTES / (4 * v)).max(16).min(m);
         let logits = unwritten((n_rows, v), DType::F32, device)?;
         let gradient = if dtype == DType::F32 { logits.clone() } else { unwritten((n_rows, v), dtype, device)? };
@@ -54,6 +53,7 @@ impl Chunks {
             logits,
             gradient,
             logps: unwritten(m, DType::F32, device)?,
+            softcap: shape.softcap.unwrap_or(0.0),
         })
     }
 
@@ -75,7 +75,7 @@ impl Chunks {
         Launch::typed("logps", &gradient)?
             .tensor(&logits, DType::F32)?
             .tensor(&self.targets.narrow(0, first, n)?, DType::U32)?
-            .arguments([Address(scales), Int(i32::try_from(v)?)])
+            .arguments([Address(scales), Int(i32::try_from(v)?), Float(self.softcap)])
             .tensor(&self.logps.narrow(0, first, n)?, DType::F32)?
             .arguments([Address(into)])
             .rows(n)?;
@@ -89,9 +89,9 @@ pub(super) fn forward(
     weight: &Tensor,
     targets: &[u32],
     head: Head,
-    dtype: Dtype,
+    logits: LogitShape,
 ) -> Result<CompletionLogps> {
-    let chunks = Chunks::new(hidden, weight, targets, dtype)?;
+    let chunks = Chunks::new(hidden, weight, targets, logits)?;
     let d_hidden = match head {
         Head::Frozen => Some(unwritten(hidden.shape(), hidden.dtype(), hidden.device())?),
         Head::Score | Head::Trained => None,
@@ -109,10 +109,10 @@ pub(super) fn forward(
 pub(super) fn backward(
     hidden: &Tensor,
     weight: &Tensor,
-    Scoring { targets, d_logps, dtype }: Scoring<'_>,
+    Scoring { targets, d_logps, logits }: Scoring<'_>,
     d_weight: &Tensor,
 ) -> Result<Tensor> {
-    let chunks = Chunks::new(hidden, weight, targets, dtype)?;
+    let chunks = Chunks::new(hidden, weight, targets, logits)?;
     let scales = Tensor::new(d_logps, hidden.device())?;
     let d_hidden = unwritten(hidden.shape(), hidden.dtype(), hidden.device())?;
     for (first, n) in chunks.all()? {

@@ -2,12 +2,15 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{attention, head, pointwise, product};
+use super::{activation, attention, head, pointwise, product, rope, rows};
 use crate::{
     domain::Dtype,
     model::{
         layout::Sequence,
-        ops::{AdamWStep, Attention, CompletionLogps, Factor, Head, Heads, Kernels, RopeTable, Scoring, Sum},
+        ops::{
+            Activation, AdamWStep, Attention, AttentionShape, CompletionLogps, Factor, Head, Heads, Kernels,
+            LogitShape, RopeTable, Scoring, Sum,
+        },
     },
 };
 
@@ -25,11 +28,11 @@ impl Kernels for Cuda {
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
-        pointwise::rms_norm(x, weight, eps)
+        rows::rms_norm(x, weight, eps)
     }
 
     fn rms_norm_again(&self, x: &Tensor, weight: &Tensor, inverse: &Tensor) -> Result<Tensor> {
-        pointwise::rms_norm_again(x, weight, inverse)
+        rows::rms_norm_again(x, weight, inverse)
     }
 
     fn rms_norm_backward(
@@ -40,15 +43,27 @@ impl Kernels for Cuda {
         inverse: &Tensor,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        pointwise::rms_norm_backward(dy, x, weight, inverse, residual)
+        rows::rms_norm_backward(dy, x, weight, inverse, residual)
     }
 
     fn rms_norm_weight_gradient(&self, dy: &Tensor, x: &Tensor, inverse: &Tensor) -> Result<Tensor> {
-        pointwise::rms_norm_weight_gradient(dy, x, inverse)
+        rows::rms_norm_weight_gradient(dy, x, inverse)
+    }
+
+    fn centred(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        rows::centred(x, residual)
+    }
+
+    fn add_bias(&self, to: &Tensor, bias: &Tensor) -> Result<()> {
+        rows::add_bias(to, bias)
+    }
+
+    fn column_sums(&self, x: &Tensor) -> Result<Tensor> {
+        rows::column_sums(x)
     }
 
     fn join_rotated(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &RopeTable) -> Result<Tensor> {
-        pointwise::join_rotated(q, k, v, heads, table)
+        rope::join_rotated(q, k, v, heads, table)
     }
 
     fn split_rotated_back(
@@ -57,15 +72,15 @@ impl Kernels for Cuda {
         heads: Heads,
         table: &RopeTable,
     ) -> Result<(Tensor, Tensor, Tensor)> {
-        pointwise::split_rotated_back(gradient, heads, table)
+        rope::split_rotated_back(gradient, heads, table)
     }
 
-    fn attention(&self, joined: &Tensor, sequences: &[Sequence], heads: Heads, _: Dtype) -> Result<Attention> {
-        attention::forward(joined, sequences, heads)
+    fn attention(&self, joined: &Tensor, sequences: &[Sequence], shape: AttentionShape) -> Result<Attention> {
+        attention::forward(joined, sequences, shape)
     }
 
-    fn attention_last(&self, joined: &Tensor, heads: Heads, _: Dtype) -> Result<Tensor> {
-        attention::last(joined, heads)
+    fn attention_last(&self, joined: &Tensor, shape: AttentionShape) -> Result<Tensor> {
+        attention::last(joined, shape)
     }
 
     fn attention_backward(
@@ -74,17 +89,25 @@ impl Kernels for Cuda {
         joined: &Tensor,
         kept: &Attention,
         sequences: &[Sequence],
-        (heads, _): (Heads, Dtype),
+        shape: AttentionShape,
     ) -> Result<Tensor> {
-        attention::backward(d_output, joined, kept, sequences, heads)
+        attention::backward(d_output, joined, kept, sequences, shape)
     }
 
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        pointwise::swiglu(gate, up)
+    fn activated(&self, x: &Tensor, f: Activation) -> Result<Tensor> {
+        activation::activated(x, f)
     }
 
-    fn swiglu_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
-        pointwise::swiglu_backward(dy, gate, up)
+    fn activated_backward(&self, dy: &Tensor, x: &Tensor, f: Activation) -> Result<Tensor> {
+        activation::activated_backward(dy, x, f)
+    }
+
+    fn gated(&self, gate: &Tensor, up: &Tensor, f: Activation) -> Result<Tensor> {
+        activation::gated(gate, up, f)
+    }
+
+    fn gated_backward(&self, dy: &Tensor, gate: &Tensor, up: &Tensor, f: Activation) -> Result<(Tensor, Tensor)> {
+        activation::gated_backward(dy, gate, up, f)
     }
 
     fn completion_logps(
@@ -93,9 +116,9 @@ impl Kernels for Cuda {
         weight: &Tensor,
         targets: &[u32],
         head: Head,
-        dtype: Dtype,
+        logits: LogitShape,
     ) -> Result<CompletionLogps> {
-        head::forward(hidden, weight, targets, head, dtype)
+        head::forward(hidden, weight, targets, head, logits)
     }
 
     fn head_backward(

@@ -6,6 +6,8 @@
 mod plan;
 
 #[cfg(feature = "cuda")]
+mod activation;
+#[cfg(feature = "cuda")]
 mod attention;
 #[cfg(feature = "cuda")]
 mod device;
@@ -19,6 +21,10 @@ mod launch;
 mod pointwise;
 #[cfg(feature = "cuda")]
 mod product;
+#[cfg(feature = "cuda")]
+mod rope;
+#[cfg(feature = "cuda")]
+mod rows;
 
 #[cfg(feature = "cuda")]
 pub(in crate::model) use device::{gpu_names, memory, name, open};

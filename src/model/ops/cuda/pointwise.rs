@@ -1,140 +1,15 @@
-//! The kernels that go over rows or numbers: normalisation, rotary embedding, SwiGLU, sums of gradients, the optimizer.
+//! The kernels that go over numbers: sums of gradients, the optimizer.
 
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::launch::{
-    Argument::{self, Count, Float, Int},
-    Launch, address, unwritten,
+    Argument::{Count, Float, Int},
+    Launch, unwritten,
 };
-use crate::model::ops::{AdamWStep, Heads, RopeTable};
+use crate::model::ops::AdamWStep;
 
-/// Rows whose share of a norm's weight gradient one thread adds up.
-const ROWS_PER_PART: usize = 64;
 /// Parts of a squared norm: a constant, since the order of the sum depends on it.
 const NORM_PARTS: usize = 512;
-/// Threads of a block whose threads have a column each.
-const COLUMN_THREADS: usize = 128;
-
-pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
-    let (n, d) = x.dims2()?;
-    let y = unwritten((n, d), x.dtype(), x.device())?;
-    let inverse = unwritten(n, DType::F32, x.device())?;
-    Launch::typed("rms_norm", x)?
-        .tensor(x, x.dtype())?
-        .tensor(weight, DType::F32)?
-        .arguments([Int(d as i32), Float(eps as f32)])
-        .tensor(&y, x.dtype())?
-        .tensor(&inverse, DType::F32)?
-        .rows(n)?;
-    Ok((y, inverse))
-}
-
-pub(super) fn rms_norm_again(x: &Tensor, weight: &Tensor, inverse: &Tensor) -> Result<Tensor> {
-    let (n, d) = x.dims2()?;
-    let y = unwritten((n, d), x.dtype(), x.device())?;
-    Launch::typed("rms_norm_again", x)?
-        .tensor(x, x.dtype())?
-        .tensors([weight, inverse], DType::F32)?
-        .arguments([Int(d as i32)])
-        .tensor(&y, x.dtype())?
-        .rows(n)?;
-    Ok(y)
-}
-
-pub(super) fn rms_norm_backward(
-    dy: &Tensor,
-    x: &Tensor,
-    weight: &Tensor,
-    inverse: &Tensor,
-    residual: Option<&Tensor>,
-) -> Result<Tensor> {
-    let (n, d) = x.dims2()?;
-    let dx = unwritten((n, d), x.dtype(), x.device())?;
-    let residual = residual.map_or(Ok(0), |residual| address(residual, x.dtype()))?;
-    Launch::typed("rms_norm_backward", x)?
-        .tensors([dy, x], x.dtype())?
-        .tensors([weight, inverse], DType::F32)?
-        .arguments([Argument::Address(residual), Int(d as i32)])
-        .tensor(&dx, x.dtype())?
-        .rows(n)?;
-    Ok(dx)
-}
-
-pub(super) fn rms_norm_weight_gradient(dy: &Tensor, x: &Tensor, inverse: &Tensor) -> Result<Tensor> {
-    let (n, d) = x.dims2()?;
-    let n_parts = n.div_ceil(ROWS_PER_PART);
-    let parts = unwritten((n_parts, d), DType::F32, x.device())?;
-    let blocks = d.div_ceil(COLUMN_THREADS);
-    Launch::typed("rms_norm_weight_parts", x)?
-        .tensors([dy, x], x.dtype())?
-        .tensor(inverse, DType::F32)?
-        .arguments([Int(n as i32), Int(d as i32), Int(ROWS_PER_PART as i32)])
-        .tensor(&parts, DType::F32)?
-        .blocks((blocks, n_parts), COLUMN_THREADS as u32, 0)?;
-    let sums = unwritten(d, DType::F32, x.device())?;
-    Launch::new("sum_parts", x)?
-        .tensor(&parts, DType::F32)?
-        .arguments([Int(n_parts as i32), Int(d as i32)])
-        .tensor(&sums, DType::F32)?
-        .blocks((blocks, 1), COLUMN_THREADS as u32, 0)?;
-    Ok(sums)
-}
-
-pub(super) fn join_rotated(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, table: &RopeTable) -> Result<Tensor> {
-    let n = q.dim(0)?;
-    let joined = unwritten((n, heads.joined_width()), q.dtype(), q.device())?;
-    Launch::typed("join_rotated", q)?
-        .tensors([q, k, v], q.dtype())?
-        .tensors([&table.cos, &table.sin], DType::F32)?
-        .arguments(sizes(heads))
-        .tensor(&joined, q.dtype())?
-        .rows(n)?;
-    Ok(joined)
-}
-
-pub(super) fn split_rotated_back(
-    gradient: &Tensor,
-    heads: Heads,
-    table: &RopeTable,
-) -> Result<(Tensor, Tensor, Tensor)> {
-    let (n, dtype) = (gradient.dim(0)?, gradient.dtype());
-    let part = |width| unwritten((n, width), dtype, gradient.device());
-    let (dq, dk, dv) = (part(heads.q_width())?, part(heads.kv_width())?, part(heads.kv_width())?);
-    Launch::typed("split_rotated_back", gradient)?
-        .tensor(gradient, dtype)?
-        .tensors([&table.cos, &table.sin], DType::F32)?
-        .arguments(sizes(heads))
-        .tensors([&dq, &dk, &dv], dtype)?
-        .rows(n)?;
-    Ok((dq, dk, dv))
-}
-
-fn sizes(heads: Heads) -> [Argument; 3] {
-    [Int(heads.query as i32), Int(heads.key_value as i32), Int(heads.size as i32)]
-}
-
-pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    let (n, dtype) = (gate.elem_count(), gate.dtype());
-    let y = unwritten(gate.shape(), dtype, gate.device())?;
-    Launch::typed("swiglu", gate)?
-        .tensors([gate, up], dtype)?
-        .arguments([Count(n as u64)])
-        .tensor(&y, dtype)?
-        .numbers(n)?;
-    Ok(y)
-}
-
-pub(super) fn swiglu_backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (n, dtype) = (gate.elem_count(), gate.dtype());
-    let d_gate = unwritten(gate.shape(), dtype, gate.device())?;
-    let d_up = unwritten(gate.shape(), dtype, gate.device())?;
-    Launch::typed("swiglu_backward", gate)?
-        .tensors([dy, gate, up], dtype)?
-        .arguments([Count(n as u64)])
-        .tensors([&d_gate, &d_up], dtype)?
-        .numbers(n)?;
-    Ok((d_gate, d_up))
-}
 
 pub(super) fn add_in_place(to: &Tensor, x: &Tensor) -> Result<()> {
     let (n, dtype) = (to.elem_count(), to.dtype());

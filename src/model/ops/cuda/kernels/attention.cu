@@ -8,11 +8,14 @@
 // A row of `joined` holds the query heads, then the key heads, then the value heads of one token.
 #include "tiles.cuh"
 
-// Neighbouring queries of one segment, at most a tile. They see the keys of `prefix` all, and those from `start` on up to themselves.
+// Neighbouring queries of one segment, at most a tile. They see the keys of `prefix`, and those from `start` on up to themselves; of
+// all these the nearest, as many as the window has.
 struct Span {
     int first, n;
     int prefix_first, prefix_end;
     int start;
+    // Tokens between the prefix and the segment, which this does not see: how much nearer the prefix is than its numbers say.
+    __device__ int gap() const { return start - prefix_end; }
 };
 
 // Neighbouring keys, at most a tile, and which spans of queries see some of them: spans[spans_first..spans_end).
@@ -24,6 +27,8 @@ struct KeyTile {
 struct Shape {
     int n_tokens, query_heads, kv_heads, size;
     float scale;
+    float softcap;  // Scores s become c tanh(s / c); 0 where they stay.
+    int window;     // Keys a query sees at most; INT_MAX where it sees all.
     __device__ int q_width() const { return query_heads * size; }
     __device__ int width() const { return (query_heads + 2 * kv_heads) * size; }
     __device__ int key_column(int kv_head) const { return (query_heads + kv_head) * size; }
@@ -32,19 +37,23 @@ struct Shape {
     __device__ int padded() const { return (size + 15) / 16 * 16; }
 };
 
-__device__ __forceinline__ bool sees(const Span& span, int query, int key) {
-    return (key >= span.prefix_first && key < span.prefix_end) || (key >= span.start && key <= query);
+__device__ __forceinline__ bool sees(const Span& span, int window, int query, int key) {
+    return (key >= span.prefix_first && key < span.prefix_end && query - span.gap() - key < window) ||
+           (key >= span.start && key <= query && query - key < window);
 }
 
-// The key tiles that a span sees, in order: those of its prefix, then those of its own segment.
+// The key tiles that a span sees, in order: those of its prefix, then those of its own segment; from the first key on that its first
+// query sees, which sees the furthest back.
 template <int KEYS> struct SeenTiles {
     const Span& span;
     int first, n;
+    int own_first;
     bool in_prefix;
 
-    __device__ explicit SeenTiles(const Span& span)
-        : span(span), first(span.prefix_first), n(0), in_prefix(span.prefix_first < span.prefix_end) {
-        if (!in_prefix) first = span.start;
+    __device__ SeenTiles(const Span& span, int window)
+        : span(span), first(max(span.prefix_first, span.first - span.gap() - window + 1)), n(0),
+          own_first(max(span.start, span.first - window + 1)), in_prefix(first < span.prefix_end) {
+        if (!in_prefix) first = own_first;
         fit();
     }
     __device__ bool any() const { return n > 0; }
@@ -52,7 +61,7 @@ template <int KEYS> struct SeenTiles {
         first += n;
         if (in_prefix && first >= span.prefix_end) {
             in_prefix = false;
-            first = span.start;
+            first = own_first;
         }
         fit();
     }
@@ -75,6 +84,7 @@ __device__ void attention_tile(const T* joined, const Span* spans, Shape shape, 
     float* maxima = space.take<float>(1, TILE);
     float* sums = space.take<float>(1, TILE);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
+    const float scale = shape.softcap > 0 ? 1.0f : shape.scale;  // What caps the scores scales them first.
 
     load_tile(queries, stride, TILE, depth, joined + size_t(span.first) * shape.width() + head * size, shape.width(), span.n, size);
     for (int i = threadIdx.x; i < TILE * out_stride; i += blockDim.x) out[i] = 0;
@@ -82,7 +92,7 @@ __device__ void attention_tile(const T* joined, const Span* spans, Shape shape, 
         maxima[i] = -INFINITY;
         sums[i] = 0;
     }
-    for (SeenTiles<TILE> tile(span); tile.any(); tile.advance()) {
+    for (SeenTiles<TILE> tile(span, shape.window); tile.any(); tile.advance()) {
         const T* rows = joined + size_t(tile.first) * shape.width();
         __syncthreads();  // The last tile's values are read.
         load_tile(keys, stride, TILE, depth, rows + shape.key_column(kv_head), shape.width(), tile.n, size);
@@ -92,21 +102,24 @@ __device__ void attention_tile(const T* joined, const Span* spans, Shape shape, 
         load_tile(keys, stride, TILE, depth, rows + shape.value_column(kv_head), shape.width(), tile.n, size);
         for (int row = warp; row < TILE; row += n_warps) {
             const int query = span.first + row;
+            float* own_scores = scores + row * score_stride;
+            if (shape.softcap > 0)
+                for (int j = lane; j < TILE; j += 32) own_scores[j] = capped(own_scores[j] * shape.scale, shape.softcap);
             float max = maxima[row];
             for (int j = lane; j < TILE; j += 32)
-                if (row < span.n && j < tile.n && sees(span, query, tile.first + j))
-                    max = fmaxf(max, scores[row * score_stride + j] * shape.scale);
+                if (row < span.n && j < tile.n && sees(span, shape.window, query, tile.first + j))
+                    max = fmaxf(max, own_scores[j] * scale);
             max = warp_max(max);
             float sum = 0;
             for (int j = lane; j < TILE; j += 32) {
                 float weight = 0;
-                if (row < span.n && j < tile.n && sees(span, query, tile.first + j))
-                    weight = expf(scores[row * score_stride + j] * shape.scale - max);
+                if (row < span.n && j < tile.n && sees(span, shape.window, query, tile.first + j))
+                    weight = expf(own_scores[j] * scale - max);
                 weights[row * weight_stride + j] = from_float<T>(weight);
                 sum += weight;
             }
             sum = warp_sum(sum);
-            // What was added up so far is relative to the old maximum. Both are -infinity in rows without a query.
+            // What was added up so far is relative to the old maximum. Both are -infinity in rows that have seen no key yet.
             const float shrink = max > maxima[row] ? expf(maxima[row] - max) : 1.0f;
             for (int j = lane; j < depth; j += 32) out[row * out_stride + j] *= shrink;
             __syncwarp();  // All lanes have read the row's old maximum.
@@ -152,23 +165,29 @@ template <typename T> struct Kept {
 // Scores in float32 become weights: exp(score - log sum) where the query sees the key.
 template <typename T, int TILE>
 __device__ void weigh(T* weights, int weight_stride, const float* scores, int score_stride, const Span& span, int first_key, int n_keys,
-                      float scale, const float* log_sums) {
+                      const Shape& shape, const float* log_sums) {
     for (int i = threadIdx.x; i < TILE * TILE; i += blockDim.x) {
         const int row = i / TILE, j = i % TILE;
         float weight = 0;
-        if (row < span.n && j < n_keys && sees(span, span.first + row, first_key + j))
-            weight = expf(scores[row * score_stride + j] * scale - log_sums[row]);
+        if (row < span.n && j < n_keys && sees(span, shape.window, span.first + row, first_key + j))
+            weight = expf(capped(scores[row * score_stride + j] * shape.scale, shape.softcap) - log_sums[row]);
         weights[row * weight_stride + j] = from_float<T>(weight);
     }
 }
 
-// Weights become the gradient of the scores, given that of the weights.
+// Weights become the gradient of the scores before the cap, given that of the weights.
 template <typename T, int TILE>
-__device__ void score_gradient(T* weights, int weight_stride, const float* d_weights, int score_stride, const float* dots) {
+__device__ void score_gradient(T* weights, int weight_stride, const float* d_weights, int score_stride, const Shape& shape,
+                               const float* log_sums, const float* dots) {
     for (int i = threadIdx.x; i < TILE * TILE; i += blockDim.x) {
         const int row = i / TILE, j = i % TILE;
         T* at = weights + row * weight_stride + j;
-        *at = from_float<T>(to_float(*at) * (d_weights[row * score_stride + j] - dots[row]));
+        const float weight = to_float(*at);
+        float d_score = weight * (d_weights[row * score_stride + j] - dots[row]);
+        // The scores are gone, and the weights hold them still: score = log weight + log sum. The rounding of a bfloat16 weight moves
+        // the slope by 0.004 / softcap at most. A weight of 0 has no gradient.
+        if (shape.softcap > 0 && weight > 0) d_score *= slope_of_capped(logf(weight) + log_sums[row], shape.softcap);
+        *at = from_float<T>(d_score);
     }
 }
 
@@ -205,7 +224,7 @@ __device__ void attention_dq_tile(Kept<T> kept, const Span* spans, Shape shape, 
               size);
     load_statistics<TILE>(log_sums, dots, kept.log_sums, kept.dots, size_t(head) * shape.n_tokens + span.first, span.n);
     for (int i = threadIdx.x; i < TILE * dq_stride; i += blockDim.x) dq[i] = 0;
-    for (SeenTiles<TILE> tile(span); tile.any(); tile.advance()) {
+    for (SeenTiles<TILE> tile(span, shape.window); tile.any(); tile.advance()) {
         const T* rows = kept.joined + tile.first * width;
         __syncthreads();
         load_tile(keys, stride, TILE, depth, rows + shape.key_column(kv_head), width, tile.n, size);
@@ -213,11 +232,11 @@ __device__ void attention_dq_tile(Kept<T> kept, const Span* spans, Shape shape, 
         __syncthreads();
         multiply<false>(scores, score_stride, plain(queries, stride), transposed(keys, stride), TILE, TILE, depth);
         __syncthreads();
-        weigh<T, TILE>(weights, weight_stride, scores, score_stride, span, tile.first, tile.n, shape.scale, log_sums);
+        weigh<T, TILE>(weights, weight_stride, scores, score_stride, span, tile.first, tile.n, shape, log_sums);
         __syncthreads();
         multiply<false>(scores, score_stride, plain(d_out, stride), transposed(values, stride), TILE, TILE, depth);
         __syncthreads();
-        score_gradient<T, TILE>(weights, weight_stride, scores, score_stride, dots);
+        score_gradient<T, TILE>(weights, weight_stride, scores, score_stride, shape, log_sums, dots);
         __syncthreads();
         multiply<true>(dq, dq_stride, plain(weights, weight_stride), plain(keys, stride), TILE, depth, TILE);
     }
@@ -261,12 +280,12 @@ __device__ void attention_dkv_tile(Kept<T> kept, const KeyTile* tiles, const Spa
             __syncthreads();
             multiply<false>(scores, score_stride, plain(queries, stride), transposed(keys, stride), TILE, TILE, depth);
             __syncthreads();
-            weigh<T, TILE>(weights, weight_stride, scores, score_stride, span, tile.first, tile.n, shape.scale, log_sums);
+            weigh<T, TILE>(weights, weight_stride, scores, score_stride, span, tile.first, tile.n, shape, log_sums);
             __syncthreads();
             multiply<true>(dv, sum_stride, transposed(weights, weight_stride), plain(d_out, stride), TILE, depth, TILE);
             multiply<false>(scores, score_stride, plain(d_out, stride), transposed(values, stride), TILE, TILE, depth);
             __syncthreads();
-            score_gradient<T, TILE>(weights, weight_stride, scores, score_stride, dots);
+            score_gradient<T, TILE>(weights, weight_stride, scores, score_stride, shape, log_sums, dots);
             __syncthreads();
             multiply<true>(dk, sum_stride, transposed(weights, weight_stride), plain(queries, stride), TILE, depth, TILE);
         }
@@ -279,8 +298,8 @@ __device__ void attention_dkv_tile(Kept<T> kept, const KeyTile* tiles, const Spa
 
 // Kernels for one type and tile; the host picks the tile by the head size, so that everything fits into shared memory, and sends
 // the shape number by number.
-#define SHAPE_PARAMETERS int n_tokens, int query_heads, int kv_heads, int size, float scale
-#define SHAPE_ARGUMENT Shape{n_tokens, query_heads, kv_heads, size, scale}
+#define SHAPE_PARAMETERS int n_tokens, int query_heads, int kv_heads, int size, float scale, float softcap, int window
+#define SHAPE_ARGUMENT Shape{n_tokens, query_heads, kv_heads, size, scale, softcap, window}
 #define ATTENTION(T, SUFFIX, TILE)                                                                                            \
     extern "C" __global__ void attention_##SUFFIX##_##TILE(const T* joined, const Span* spans, SHAPE_PARAMETERS, T* output,  \
                                                            float* log_sums) {                                                \

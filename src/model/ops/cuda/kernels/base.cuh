@@ -53,6 +53,10 @@ __device__ float block_max(float x) {
     return warp_max(lane < n_warps ? maxima[lane] : -INFINITY);
 }
 
+// c tanh(x / c), which never exceeds c (Gemma 2, arXiv 2408.00118), and its slope where it is y. A cap of 0 is none.
+__device__ __forceinline__ float capped(float x, float cap) { return cap > 0 ? cap * tanhf(x / cap) : x; }
+__device__ __forceinline__ float slope_of_capped(float y, float cap) { return cap > 0 ? 1.0f - (y / cap) * (y / cap) : 1.0f; }
+
 // This thread's index over the whole grid, and the grid's size: for loops over all numbers of an array.
 __device__ __forceinline__ size_t grid_thread() { return size_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ size_t grid_threads() { return size_t(gridDim.x) * blockDim.x; }

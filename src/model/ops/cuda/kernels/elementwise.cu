@@ -1,34 +1,5 @@
-// Operations number by number, any grid, and the optimizer's.
+// Sums of gradients, any grid, and the optimizer.
 #include "base.cuh"
-
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-// SiLU(gate) * up (arXiv 2002.05202).
-template <typename T> __device__ void swiglu(const T* gate, const T* up, size_t n, T* y) {
-    for (size_t i = grid_thread(); i < n; i += grid_threads()) {
-        const float g = to_float(gate[i]);
-        y[i] = from_float<T>(g * sigmoid(g) * to_float(up[i]));
-    }
-}
-#define PARAMETERS(T) const T *gate, const T *up, size_t n, T *y
-#define ARGUMENTS gate, up, n, y
-FOR_BOTH_TYPES(swiglu, PARAMETERS, ARGUMENTS)
-#undef PARAMETERS
-#undef ARGUMENTS
-
-template <typename T>
-__device__ void swiglu_backward(const T* dy, const T* gate, const T* up, size_t n, T* d_gate, T* d_up) {
-    for (size_t i = grid_thread(); i < n; i += grid_threads()) {
-        const float d = to_float(dy[i]), g = to_float(gate[i]), s = sigmoid(g);
-        d_gate[i] = from_float<T>(d * to_float(up[i]) * s * (1.0f + g * (1.0f - s)));
-        d_up[i] = from_float<T>(d * g * s);
-    }
-}
-#define PARAMETERS(T) const T *dy, const T *gate, const T *up, size_t n, T *d_gate, T *d_up
-#define ARGUMENTS dy, gate, up, n, d_gate, d_up
-FOR_BOTH_TYPES(swiglu_backward, PARAMETERS, ARGUMENTS)
-#undef PARAMETERS
-#undef ARGUMENTS
 
 // to += x.
 template <typename T> __device__ void add_in_place(const T* x, size_t n, T* to) {

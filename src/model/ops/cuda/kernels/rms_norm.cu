@@ -72,12 +72,3 @@ __device__ void rms_norm_weight_parts(const T* dy, const T* x, const float* inve
 FOR_BOTH_TYPES(rms_norm_weight_parts, PARAMETERS, ARGUMENTS)
 #undef PARAMETERS
 #undef ARGUMENTS
-
-// Sums the rows of (n_parts, d), in order.
-extern "C" __global__ void sum_parts(const float* parts, int n_parts, int d, float* sums) {
-    const int column = grid_thread();
-    if (column >= d) return;
-    float sum = 0;
-    for (int part = 0; part < n_parts; part++) sum += parts[size_t(part) * d + column];
-    sums[column] = sum;
-}
