@@ -1,6 +1,7 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
 mod event;
+mod export;
 mod extra_field;
 mod failure;
 mod file;
@@ -21,6 +22,7 @@ mod sides;
 mod target_module;
 
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
+pub use export::ExportDtype;
 pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};

@@ -1,5 +1,6 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
+mod exports;
 mod families;
 mod ggml_vocabs;
 mod golden;
