@@ -37,7 +37,7 @@ pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSourc
 pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
-pub use reference_score::{ReferenceScore, ScorePrecision};
+pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use sides::Sides;
 pub use target_module::{TargetChoice, TargetModule, TargetModules};

@@ -26,6 +26,7 @@ mod observe;
 mod openapi;
 mod paging;
 mod reference_lists;
+mod reference_scores;
 mod serve;
 mod upload;
 
@@ -139,6 +140,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(files::router())
         .merge(models::router())
         .merge(reference_lists::router())
+        .merge(reference_scores::router())
         .merge(jobs::router())
         .merge(events::router())
         .merge(metrics::router())

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision,
-        TrainSpec,
+        Dtype, Failure, FailureCode, Hyperparameters, Phase, ResolvedReference, RunEvent, ScoreKey, ScorePrecision,
+        ScoringCount, TrainSpec,
     },
     model::{Decoder, Parameters, Tuning, Weights},
     run_dir::RunDir,
@@ -41,27 +41,7 @@ pub(super) struct Scores<'a> {
     codecs: Codecs,
     pairs: Vec<&'a Prepared>,
     kept: KeptScores,
-    total: Count,
-}
-
-/// Scores and the time they took.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    n_known: usize,
-    n_computed: usize,
-    duration: Duration,
-}
-
-impl Count {
-    fn say(self, whose: &str, reference: Option<&str>, journal: &mut Journal) -> anyhow::Result<()> {
-        let Self { n_known, n_computed, duration } = self;
-        let message = format!("{whose}: {n_known} scores known, {n_computed} computed, {duration:.1?}");
-        let data = serde_json::json!({"reference_scores": {
-            "reference": reference, "n_known": n_known, "n_computed": n_computed,
-            "duration_ms": duration.as_secs_f64() * 1e3,
-        }});
-        journal.say(RunEvent::Message { level: Level::Info, message, data: Some(data) })
-    }
+    total: ScoringCount,
 }
 
 impl<'a> Scores<'a> {
@@ -76,7 +56,7 @@ impl<'a> Scores<'a> {
         let (began, settings) = (Instant::now(), &spec.hyperparameters);
         codecs.load_all(spec.references.iter().chain(&spec.earlier))?;
         let kept = KeptScores::open(run)?;
-        let total = Count { duration: began.elapsed(), ..Count::default() };
+        let total = ScoringCount { duration_ms: milliseconds(began.elapsed()), ..ScoringCount::default() };
         Ok(Self { settings, device, codecs, pairs, kept, total })
     }
 
@@ -90,26 +70,26 @@ impl<'a> Scores<'a> {
     ) -> anyhow::Result<Option<Column>> {
         let began = Instant::now();
         let (codec, rows) = self.codecs.rows_of(reference, &self.pairs)?;
-        let kept = self.kept.of(&reference.digest, ScorePrecision::of(self.settings, policy.is_some()));
-        let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept, n_computed: 0 };
+        let precision = ScorePrecision::of(self.settings, policy.is_some());
+        let kept = self.kept.of(&reference.digest, precision);
+        let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept };
         if !scoring.compute_missing((self.settings.dtype, self.device), policy, journal)? {
             return Ok(None);
         }
         let column = scoring.column()?;
-        let n_computed = scoring.n_computed;
-        let n_known = rows.iter().map(Vec::len).sum::<usize>() - n_computed;
-        let count = Count { n_known, n_computed, duration: began.elapsed() };
+        let (n_known, n_computed) = scoring.kept.count(rows.iter().flatten());
+        let count = ScoringCount { n_known, n_computed, duration_ms: milliseconds(began.elapsed()) };
         self.total.n_known += n_known;
         self.total.n_computed += n_computed;
-        self.total.duration += count.duration;
-        let name = reference.model.as_str();
-        count.say(&format!("reference {name}"), Some(name), journal)?;
+        self.total.duration_ms += count.duration_ms;
+        let key = Some(ScoreKey { digest: reference.digest.clone(), precision });
+        journal.say(RunEvent::ReferenceScores { model: Some(reference.model.clone()), key, count })?;
         Ok(Some(column))
     }
 
     /// Tells what the phase has cost in all.
     pub(super) fn tell_total(&self, journal: &mut Journal) -> anyhow::Result<()> {
-        self.total.say("all references", None, journal)
+        journal.say(RunEvent::ReferenceScores { model: None, key: None, count: self.total })
     }
 }
 
@@ -120,7 +100,6 @@ struct Scoring<'a> {
     codec: Rc<Codec>,
     rows: Rows,
     kept: OfReference<'a>,
-    n_computed: usize,
 }
 
 impl Scoring<'_> {
@@ -187,7 +166,6 @@ impl Scoring<'_> {
                 }
                 self.check(logp, line)?;
                 self.kept.add(digest, line, Score { logp, n_tokens: completion.n_tokens() })?;
-                self.n_computed += 1;
             }
         }
         Ok(())
@@ -210,6 +188,10 @@ impl Scoring<'_> {
         }
         Ok(column)
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 fn load(reference: &ResolvedReference, dtype: Dtype, device: &Device) -> anyhow::Result<(Decoder, Parameters)> {

@@ -9,4 +9,5 @@ mod methods;
 mod models;
 mod objectives;
 mod reference_lists;
+mod reference_scores;
 mod support;

@@ -104,6 +104,11 @@ fn a_second_job_on_the_same_data_scores_nothing() {
     // Of the base, and of all references; two completions of 12 and 3 pairs.
     assert_eq!((first.1, second.1), (vec![(0, 30); 2], vec![(30, 0); 2]));
 
+    let kept = server.get("/v1/reference_scores?model=tiny").ok()["data"][0].clone();
+    assert_eq!((&kept["n_scores"], &kept["n_hits"], &kept["models"]), (&json!(30), &json!(30), &json!(["tiny"])));
+    assert_eq!((&kept["precision"], &kept["datasets"][0]["n_rows"]), (&json!("float32"), &json!(30)));
+    assert_eq!(kept["datasets"][0]["files"][0]["id"], training);
+
     // The file grows by four pairs: only these are scored, and the next time not even these.
     let grown = server.upload(&(tiny::pairs(12, 0, 40) + &tiny::pairs(4, 100, 40)));
     for computed in [8, 0] {
