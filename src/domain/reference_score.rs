@@ -100,7 +100,7 @@ pub struct InvalidScoreKey;
 /// What the references' scores have cost a run.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ScoringCount {
-    /// Completions whose score earlier jobs had left: none of them was computed.
+    /// Completions whose score earlier jobs had left, or a file of scores had: none of them was computed.
     pub n_known: u64,
     /// Scores that this run has computed, in whichever attempt; a pair that stands twice in a file is computed once.
     pub n_computed: u64,

@@ -89,7 +89,7 @@ impl App {
         files::clear_uploads(&settings.data_dir.join("tmp"))?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
-            checks.begin(file.id);
+            checks.begin(file.id, file.purpose);
         }
         let in_flight = Semaphore::new(settings.max_requests);
         Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))

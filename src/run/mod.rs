@@ -3,6 +3,7 @@
 mod checkpoint;
 mod codecs;
 mod extras;
+mod given_scores;
 mod join;
 mod journal;
 mod kept_scores;

@@ -1,6 +1,7 @@
 //! The references' log-probabilities: each computed once, on text, in the reference's own tokens, and kept for every later job.
 
 use std::{
+    collections::HashMap,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -9,6 +10,7 @@ use candle_core::Device;
 
 use super::{
     codecs::{Codecs, Rows},
+    given_scores,
     journal::Journal,
     kept_scores::{KeptScores, OfReference},
     prepare::Prepared,
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     domain::{
         Dtype, Failure, FailureCode, Hyperparameters, Phase, ResolvedReference, RunEvent, ScoreKey, ScorePrecision,
-        ScoringCount, TrainSpec,
+        ScoringCount, TrainSpec, WeightsFormat,
     },
     model::{Decoder, Parameters, Tuning, Weights},
     run_dir::RunDir,
@@ -41,6 +43,8 @@ pub(super) struct Scores<'a> {
     codecs: Codecs,
     pairs: Vec<&'a Prepared>,
     kept: KeptScores,
+    /// By digest, of the references whose scores were made elsewhere.
+    given: HashMap<&'a str, Column>,
     total: ScoringCount,
 }
 
@@ -48,16 +52,23 @@ impl<'a> Scores<'a> {
     /// Reads what is known; `codecs` are those loaded already.
     pub(super) fn open(
         run: &RunDir,
-        spec: &'a TrainSpec,
-        device: &'a Device,
+        (spec, device): (&'a TrainSpec, &'a Device),
         mut codecs: Codecs,
         pairs: Vec<&'a Prepared>,
+        journal: &mut Journal,
     ) -> anyhow::Result<Self> {
         let (began, settings) = (Instant::now(), &spec.hyperparameters);
-        codecs.load_all(spec.references.iter().chain(&spec.earlier))?;
+        let all = || spec.references.iter().chain(&spec.earlier);
+        let is_given = |reference: &&ResolvedReference| reference.location.format == WeightsFormat::Scores;
+        // First, because a pair that lacks its score must not be found out after hours of scoring.
+        let mut given = HashMap::new();
+        for reference in all().filter(is_given) {
+            given.insert(reference.digest.as_str(), given_scores::column(reference, spec, &pairs, journal)?);
+        }
+        codecs.load_all(all().filter(|reference| !is_given(reference)))?;
         let kept = KeptScores::open(run)?;
         let total = ScoringCount { duration_ms: milliseconds(began.elapsed()), ..ScoringCount::default() };
-        Ok(Self { settings, device, codecs, pairs, kept, total })
+        Ok(Self { settings, device, codecs, pairs, kept, given, total })
     }
 
     /// Scores the pairs under one reference where that is not known yet; loads it only if something is missing. `policy` is
@@ -69,6 +80,12 @@ impl<'a> Scores<'a> {
         journal: &mut Journal,
     ) -> anyhow::Result<Option<Column>> {
         let began = Instant::now();
+        if let Some(column) = self.given.get(reference.digest.as_str()) {
+            let n_known = 2 * self.pairs.len() as u64;
+            let column = column.clone();
+            self.tell(reference, None, ScoringCount { n_known, ..ScoringCount::default() }, journal)?;
+            return Ok(Some(column));
+        }
         let (codec, rows) = self.codecs.rows_of(reference, &self.pairs)?;
         let precision = ScorePrecision::of(self.settings, policy.is_some());
         let kept = self.kept.of(&reference.digest, precision);
@@ -79,12 +96,22 @@ impl<'a> Scores<'a> {
         let column = scoring.column()?;
         let (n_known, n_computed) = scoring.kept.count(rows.iter().flatten());
         let count = ScoringCount { n_known, n_computed, duration_ms: milliseconds(began.elapsed()) };
-        self.total.n_known += n_known;
-        self.total.n_computed += n_computed;
-        self.total.duration_ms += count.duration_ms;
-        let key = Some(ScoreKey { digest: reference.digest.clone(), precision });
-        journal.say(RunEvent::ReferenceScores { model: Some(reference.model.clone()), key, count })?;
+        let key = ScoreKey { digest: reference.digest.clone(), precision };
+        self.tell(reference, Some(key), count, journal)?;
         Ok(Some(column))
+    }
+
+    fn tell(
+        &mut self,
+        reference: &ResolvedReference,
+        key: Option<ScoreKey>,
+        count: ScoringCount,
+        journal: &mut Journal,
+    ) -> anyhow::Result<()> {
+        self.total.n_known += count.n_known;
+        self.total.n_computed += count.n_computed;
+        self.total.duration_ms += count.duration_ms;
+        journal.say(RunEvent::ReferenceScores { model: Some(reference.model.clone()), key, count })
     }
 
     /// Tells what the phase has cost in all.

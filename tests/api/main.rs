@@ -3,6 +3,7 @@
 mod checkpoints;
 mod errors;
 mod files;
+mod given_scores;
 mod health;
 mod jobs;
 mod methods;

@@ -1,6 +1,7 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
 mod families;
+mod given_scores;
 mod golden;
 mod gradients;
 mod hub;
