@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, ModelInfo};
+use super::{Failure, ModelId, ModelInfo, ScoreKey, ScoringCount};
 
 /// How important a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -83,6 +83,18 @@ pub enum RunEvent {
         /// What is being worked on: for `scoring_references`, the reference's name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         item: Option<String>,
+    },
+    /// The references' scores are there. A resumed run says it again, its first word counts.
+    ReferenceScores {
+        /// Whose; absent: of all of them together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<ModelId>,
+        /// What they are kept under; absent where they are not kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<ScoreKey>,
+        /// What they have cost.
+        #[serde(flatten)]
+        count: ScoringCount,
     },
     /// Metrics of one optimizer step, under the names of `metric`.
     Metrics {

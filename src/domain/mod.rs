@@ -18,6 +18,7 @@ mod problem;
 mod reference_list;
 mod reference_score;
 mod run_spec;
+mod scores_summary;
 mod sides;
 mod target_module;
 
@@ -41,7 +42,8 @@ pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSourc
 pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
-pub use reference_score::{ReferenceScore, ScorePrecision};
+pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
+pub use scores_summary::ScoresSummary;
 pub use sides::Sides;
 pub use target_module::{TargetChoice, TargetModule, TargetModules};

@@ -62,4 +62,7 @@ pub struct RegisterSpec {
     pub source: ModelSource,
     /// Directory for what is fetched (a `path:` source stays where it is).
     pub store_dir: PathBuf,
+    /// Directory of the uploaded files, each under its id.
+    #[serde(default)]
+    pub files_dir: PathBuf,
 }

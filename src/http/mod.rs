@@ -27,6 +27,7 @@ mod openapi;
 mod paging;
 mod previews;
 mod reference_lists;
+mod reference_scores;
 mod serve;
 mod upload;
 
@@ -89,7 +90,7 @@ impl App {
         files::clear_uploads(&settings.data_dir.join("tmp"))?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
-            checks.begin(file.id);
+            checks.begin(file.id, file.purpose);
         }
         let in_flight = Semaphore::new(settings.max_requests);
         Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))
@@ -141,6 +142,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(models::router())
         .merge(previews::router())
         .merge(reference_lists::router())
+        .merge(reference_scores::router())
         .merge(jobs::router())
         .merge(events::router())
         .merge(metrics::router())

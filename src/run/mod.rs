@@ -3,6 +3,7 @@
 mod checkpoint;
 mod codecs;
 mod extras;
+mod given_scores;
 mod inspect;
 mod join;
 mod journal;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::domain::{
     CheckpointId, CheckpointSummary, Evaluation, EvaluationPhase, EventId, EventRecord, JobId, Level, ModelId, Phase,
-    ReferenceScore, RunEvent, RunId, metric,
+    ReferenceScore, RunEvent, RunId, ScoreKey, ScoringCount, metric,
 };
 
 /// A stretch of a run's `events.jsonl`.
@@ -104,6 +104,9 @@ impl Line<'_> {
             RunEvent::Message { level, message, data } => {
                 self.event(EventKind::Message, *level, message, data.as_ref()).await
             }
+            RunEvent::ReferenceScores { model, key, count } => {
+                self.reference_scores(model.as_ref(), key.as_ref(), count).await
+            }
             RunEvent::Progress { phase, n_done, n_total, .. } => self.progress(*phase, *n_done, *n_total).await,
             RunEvent::Metrics { step, values } => {
                 self.metrics(MetricKind::Training, *step, values).await?;
@@ -142,6 +145,33 @@ impl Line<'_> {
         .execute(&mut *self.db)
         .await?;
         Ok(())
+    }
+
+    async fn reference_scores(
+        &mut self,
+        model: Option<&ModelId>,
+        key: Option<&ScoreKey>,
+        count: &ScoringCount,
+    ) -> Result<()> {
+        if let Some(key) = key {
+            reference_scores::note_use(self.db, self.job, key, count.n_known, self.at()).await?;
+        }
+        if model.is_none() {
+            // Said again by a resumed run, which found everything.
+            sqlx::query("update jobs set reference_scores = coalesce(reference_scores, ?) where id = ?")
+                .bind(to_json(count))
+                .bind(self.job.as_str())
+                .execute(&mut *self.db)
+                .await?;
+        }
+        let ScoringCount { n_known, n_computed, duration_ms } = *count;
+        let whose = model.map_or("all references".to_owned(), |model| format!("reference {model}"));
+        let message = format!("{whose}: {n_known} scores known, {n_computed} computed, {:.1} s", duration_ms / 1e3);
+        let data = json!({"reference_scores": {
+            "reference": model, "digest": key.map(|k| &k.digest), "precision": key.map(|k| k.precision),
+            "n_known": n_known, "n_computed": n_computed, "duration_ms": duration_ms,
+        }});
+        self.event(EventKind::Message, Level::Info, &message, Some(&data)).await
     }
 
     /// The time left goes by the steps of this attempt only: what was done before a pause took no time since.

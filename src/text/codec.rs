@@ -45,6 +45,7 @@ impl Codec {
                 Self::new(huggingface::load(&location.weights)?, Some(location.weights.clone()))
             }
             WeightsFormat::Gguf => Self::new(gguf::load(&location.weights)?, None),
+            WeightsFormat::Scores => Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
         }
     }
 

@@ -3,6 +3,7 @@
 mod exports;
 mod families;
 mod ggml_vocabs;
+mod given_scores;
 mod golden;
 mod gradients;
 mod hub;
