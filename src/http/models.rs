@@ -1,7 +1,5 @@
 //! `/v1/models`: what can be tuned and what can be a reference.
 
-use std::path::Path as FilePath;
-
 use axum::{extract::State, routing::get};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -139,7 +137,7 @@ async fn create_model(
     Ok(axum::Json(app.store().insert_model(&request.id, &request.source).await?.into()))
 }
 
-fn check_path(app: &App, path: &Path) -> Result<(), ApiError> {
+fn check_path(app: &App, path: &std::path::Path) -> Result<(), ApiError> {
     if !app.settings().allow_path_models {
         return Err(ApiError::new(
             ErrorCode::PathModelsDisabled,
