@@ -51,6 +51,8 @@ enum Command {
     Demo(mrpo::demo::DemoArgs),
     /// Adds, lists and removes a running server's models.
     Models(commands::models::ModelsArgs),
+    /// Writes a model, adapters merged in, for other programs.
+    Export(commands::export::ExportArgs),
     /// Prints the API's description (OpenAPI 3.1).
     Openapi,
 }
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         }
         Command::Demo(args) => mrpo::demo::run(args),
         Command::Models(args) => commands::models::models(&args),
+        Command::Export(args) => commands::export::export(args),
         Command::Openapi => {
             print!("{}", mrpo::http::document());
             Ok(())

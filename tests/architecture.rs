@@ -37,6 +37,7 @@ const TABLE: &[Room] = &[
     },
     Room { name: "model", may_import: &["domain"], never: TRAINING },
     Room { name: "fetch", may_import: &["domain"], never: &["tokio", "sqlx", "axum", "tower_http", "candle_core"] },
+    Room { name: "export", may_import: &["domain", "model", "text"], never: TRAINING },
     Room { name: "text", may_import: &["domain", "dataset"], never: TRAINING },
     Room { name: "score", may_import: &["domain", "text", "model"], never: TRAINING },
     Room {
@@ -305,7 +306,7 @@ fn a_room_without_a_row_is_refused() {
 #[test]
 fn the_two_halves_never_import_each_other() {
     let service = ["http", "store", "worker", "launch", "demo"];
-    let training = ["run", "train", "model", "text", "score", "eval", "fetch"];
+    let training = ["run", "train", "model", "text", "score", "eval", "fetch", "export"];
     for room in TABLE {
         let others: &[&str] = if service.contains(&room.name) {
             &training

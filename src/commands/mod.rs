@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod check_device;
+pub(crate) mod export;
 pub(crate) mod models;
 pub(crate) mod run;
 pub(crate) mod serve;

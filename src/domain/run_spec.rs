@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hyperparameters, JobId, Method, ModelId, ModelLocation, ModelSource};
+use super::{Hyperparameters, InspectSpec, JobId, Method, ModelId, ModelLocation, ModelSource};
 
 /// The work of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum RunSpec {
     Train(Box<TrainSpec>),
     /// Fetch a model and find out what it is.
     Register(RegisterSpec),
+    /// Answer a question about a model.
+    Inspect(InspectSpec),
 }
 
 /// A model a run reads.
@@ -60,4 +62,7 @@ pub struct RegisterSpec {
     pub source: ModelSource,
     /// Directory for what is fetched (a `path:` source stays where it is).
     pub store_dir: PathBuf,
+    /// Directory of the uploaded files, each under its id.
+    #[serde(default)]
+    pub files_dir: PathBuf,
 }

@@ -31,6 +31,7 @@ pub fn digest(location: &ModelLocation) -> io::Result<(String, u64)> {
     let mut n_bytes = 0;
     match location.format {
         WeightsFormat::Gguf => n_bytes += add(&mut hash, "model.gguf", &location.weights)?,
+        WeightsFormat::Scores => n_bytes += add(&mut hash, "scores.jsonl", &location.weights)?,
         WeightsFormat::Huggingface => {
             for (name, path) in files_of(&location.weights)? {
                 n_bytes += add(&mut hash, &name, &path)?;

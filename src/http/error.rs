@@ -39,12 +39,15 @@ pub(super) enum ErrorCode {
     CheckpointNotFound,
     MethodNotAllowed,
     IllegalTransition,
+    NotReady,
     AlreadyExists,
     InUse,
     BodyTooLarge,
     UnsupportedMediaType,
     RangeNotSatisfiable,
     PathModelsDisabled,
+    InspectionFailed,
+    InspectionTimeout,
     Internal,
     Overloaded,
     Unready,
@@ -75,6 +78,7 @@ impl ErrorCode {
             }
             Self::RequestTimeout => ("request_timeout", S::REQUEST_TIMEOUT, "The request took too long to arrive"),
             Self::IllegalTransition => ("illegal_transition", S::CONFLICT, "The job's status does not allow it"),
+            Self::NotReady => ("not_ready", S::CONFLICT, "It is not ready yet"),
             Self::AlreadyExists => ("already_exists", S::CONFLICT, "The name is taken"),
             Self::InUse => ("in_use", S::CONFLICT, "Something still uses it"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
@@ -84,6 +88,10 @@ impl ErrorCode {
             Self::RangeNotSatisfiable => {
                 ("range_not_satisfiable", S::RANGE_NOT_SATISFIABLE, "The range lies outside the file")
             }
+            Self::InspectionFailed => {
+                ("inspection_failed", S::UNPROCESSABLE_ENTITY, "The model cannot answer the question")
+            }
+            Self::InspectionTimeout => ("inspection_timeout", S::GATEWAY_TIMEOUT, "There was no answer in time"),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The server failed"),
             Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, "The server is busy"),
             Self::Unready => ("unready", S::SERVICE_UNAVAILABLE, "The server cannot work"),

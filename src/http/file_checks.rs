@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     dataset,
-    domain::{DatasetReport, FileId},
+    domain::{DatasetReport, FileId, FilePurpose},
     store::{Store, StoreError},
 };
 
@@ -30,12 +30,12 @@ impl FileChecks {
     }
 
     /// Begins the check of a file, or has it wait for its turn. One that is cut off by a restart is begun again then.
-    pub(super) fn begin(&self, id: FileId) {
+    pub(super) fn begin(&self, id: FileId, purpose: FilePurpose) {
         let (store, slots) = (self.store.clone(), self.slots.clone());
         let path = self.directory.join(id.as_str());
         tokio::spawn(async move {
             let _turn = slots.acquire_owned().await.expect("the semaphore is never closed");
-            let report = tokio::task::spawn_blocking(move || check(&path)).await.unwrap_or_else(|e| {
+            let report = tokio::task::spawn_blocking(move || check(&path, purpose)).await.unwrap_or_else(|e| {
                 tracing::error!(%id, cause = %e, "the check of a file panicked");
                 unreadable("checking the file failed: this is a defect of the server, its log has the cause")
             });
@@ -48,8 +48,12 @@ impl FileChecks {
     }
 }
 
-fn check(path: &Path) -> DatasetReport {
-    File::open(path).and_then(|file| dataset::check(BufReader::new(file), None)).unwrap_or_else(|e| {
+fn check(path: &Path, purpose: FilePurpose) -> DatasetReport {
+    let check = |file| match purpose {
+        FilePurpose::ReferenceScores => dataset::read_scores(BufReader::new(file), |_| {}),
+        FilePurpose::FineTune | FilePurpose::FineTuneResults => dataset::check(BufReader::new(file), None),
+    };
+    File::open(path).and_then(check).unwrap_or_else(|e| {
         tracing::error!(path = %path.display(), cause = %e, "a file could not be read for its check");
         unreadable("the server could not read the file: upload it again")
     })

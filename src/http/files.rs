@@ -1,4 +1,4 @@
-//! `/v1/files`: preference data, uploaded, checked line by line, and served back as it came.
+//! `/v1/files`: preference data and scores made elsewhere, uploaded, checked line by line, and served back as they came.
 
 use std::{fmt::Write, path::Path as FsPath};
 
@@ -102,10 +102,10 @@ fn in_words(report: &DatasetReport) -> Option<String> {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form in the API document; it is read part by part")]
 struct UploadForm {
-    /// The file: JSON lines, one preference pair each.
+    /// The file: JSON lines, one preference pair each, or one pair's scores.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
-    /// `fine-tune`.
+    /// `fine-tune` for preference pairs, `reference-scores` for log-probabilities made elsewhere.
     #[schema(example = "fine-tune")]
     purpose: String,
 }
@@ -169,7 +169,7 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Uploads a file of preference pairs
+/// Uploads a file of preference pairs, or of scores made elsewhere
 ///
 /// Streamed to disk; then checked in the background: poll the file until its status is `processed` or `error`.
 #[utoipa::path(
@@ -187,11 +187,11 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
 async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<FileObject>, ApiError> {
     let temp = app.data_dir().join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
     let form = upload::receive(req, temp, app.settings().max_upload_bytes).await?;
-    check_purpose(form.purpose.as_deref())?;
+    let purpose = purpose(form.purpose.as_deref())?;
     let record = FileRecord {
         id: FileId::new(),
         filename: form.filename,
-        purpose: FilePurpose::FineTune,
+        purpose,
         size_bytes: form.size_bytes,
         sha256: form.sha256,
         status: FileStatus::Uploaded,
@@ -205,13 +205,14 @@ async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<
         let _ = tokio::fs::remove_file(&path).await;
         return Err(e.into());
     }
-    app.checks().begin(record.id.clone());
+    app.checks().begin(record.id.clone(), purpose);
     Ok(axum::Json(record.into()))
 }
 
-fn check_purpose(purpose: Option<&str>) -> Result<(), ApiError> {
-    match purpose {
-        Some("fine-tune") => Ok(()),
+fn purpose(given: Option<&str>) -> Result<FilePurpose, ApiError> {
+    match given {
+        Some("fine-tune") => Ok(FilePurpose::FineTune),
+        Some("reference-scores") => Ok(FilePurpose::ReferenceScores),
         None => Err(ApiError::invalid_at(
             "/purpose",
             "missing_field",
@@ -220,7 +221,7 @@ fn check_purpose(purpose: Option<&str>) -> Result<(), ApiError> {
         Some(other) => Err(ApiError::invalid_at(
             "/purpose",
             "invalid_value",
-            format!("the purpose of an upload is 'fine-tune', got '{other}'"),
+            format!("the purpose of an upload is 'fine-tune' or 'reference-scores', got '{other}'"),
         )),
     }
 }

@@ -6,7 +6,7 @@ use super::error::ApiError;
 use crate::{
     domain::{
         DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
-        ModelRecord, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules,
+        ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules,
     },
     store::{Store, StoreError},
 };
@@ -21,7 +21,11 @@ pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpe
     let mut spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
 
     let base = check_model(store, &request.model, "/model", &mut problems).await?;
-    if let Some(base) = base.and_then(|base| base.info) {
+    if let Some(base) = &base
+        && base.source.as_ref().is_some_and(ModelSource::is_reference_only)
+    {
+        problems.at("/model", "reference_only", reference_only(&request.model));
+    } else if let Some(base) = base.and_then(|base| base.info) {
         name_targets(&mut spec, request, &base.architecture, &mut problems);
     }
     let section = request.method.pointer();
@@ -36,12 +40,15 @@ pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpe
             None => format!("{section}/references"),
         };
         if reference.model != request.model {
-            check_model(store, &reference.model, &pointer, &mut problems).await?;
+            let model = check_model(store, &reference.model, &pointer, &mut problems).await?;
+            check_scores(model.as_ref(), &spec, &pointer, &mut problems);
         }
     }
     if let Method::Spo(settings) = &spec.method {
         for (i, model) in settings.earlier.iter().enumerate() {
-            check_model(store, model, &format!("{section}/earlier/{i}"), &mut problems).await?;
+            let pointer = format!("{section}/earlier/{i}");
+            let model = check_model(store, model, &pointer, &mut problems).await?;
+            check_scores(model.as_ref(), &spec, &pointer, &mut problems);
         }
     }
     check_file(store, &request.training_file, &spec.method, "/training_file", &mut problems).await?;
@@ -89,6 +96,25 @@ async fn check_model(
         Err(e) => return Err(e.into()),
     }
     Ok(None)
+}
+
+fn reference_only(id: &ModelId) -> String {
+    format!(
+        "the model '{id}' has scores and no weights, so nothing can start from it: name it among the references, and as model \
+         one with weights"
+    )
+}
+
+/// Whether the method can use what has scores and no weights. While it is not known what they cover the run is left to find out.
+fn check_scores(model: Option<&ModelRecord>, spec: &JobSpec, pointer: &str, problems: &mut Problems) {
+    let Some(model) = model else { return };
+    if !model.source.as_ref().is_some_and(ModelSource::is_reference_only) {
+        return;
+    }
+    let summary = model.info.as_ref().and_then(|info| info.scores.clone()).unwrap_or_default();
+    if let Some(why) = summary.unfit_for(&spec.method, &spec.hyperparameters.objective) {
+        problems.at(pointer, "unfit_scores", format!("the model '{}': {why}", model.id));
+    }
 }
 
 /// The layers LoRA is attached to, by the architecture of the base. While that is not known the run is left to find out.

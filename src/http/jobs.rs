@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::{
         EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobSpec, JobStatus, MethodKind,
-        ModelId, Reference, ReferenceListId, RunId,
+        ModelId, Reference, ReferenceListId, RunId, ScoringCount,
     },
     store::{JobQuery, MetadataFilter},
 };
@@ -78,6 +78,8 @@ struct FineTuningJob {
     references: Vec<Reference>,
     /// The list they were taken from, if they were.
     reference_list: Option<ReferenceListId>,
+    /// What their scores have cost, once they are all there.
+    reference_scores: Option<ScoringCount>,
     /// The validation set before the first step and after the last.
     evaluation: EvaluationPair,
     /// Optimizer steps, once their number is known.
@@ -156,6 +158,7 @@ impl From<Job> for FineTuningJob {
             suffix: spec.suffix,
             references: spec.references,
             reference_list: spec.reference_list,
+            reference_scores: job.reference_scores,
             evaluation: job.evaluation,
             progress: job.progress.map(|(n_steps_done, n_steps)| Progress { n_steps_done, n_steps }),
             n_attempts: job.n_attempts,

@@ -25,7 +25,9 @@ mod objectives;
 mod observe;
 mod openapi;
 mod paging;
+mod previews;
 mod reference_lists;
+mod reference_scores;
 mod serve;
 mod upload;
 
@@ -88,7 +90,7 @@ impl App {
         files::clear_uploads(&settings.data_dir.join("tmp"))?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
-            checks.begin(file.id);
+            checks.begin(file.id, file.purpose);
         }
         let in_flight = Semaphore::new(settings.max_requests);
         Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))
@@ -138,7 +140,9 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(files::router())
         .merge(models::router())
+        .merge(previews::router())
         .merge(reference_lists::router())
+        .merge(reference_scores::router())
         .merge(jobs::router())
         .merge(events::router())
         .merge(metrics::router())

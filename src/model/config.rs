@@ -244,12 +244,22 @@ impl ModelConfig {
         self.tensors().iter().map(|(_, shape)| shape.iter().map(|n| *n as u64).product::<u64>()).sum()
     }
 
+    /// A whole number of `config.json` that no code here computes with.
+    pub(super) fn told(&self, key: &str) -> Option<usize> {
+        self.json.get(key)?.as_u64()?.try_into().ok()
+    }
+
     /// `config.json` of a checkpoint whose weights are stored in float32.
     pub fn to_json(&self) -> serde_json::Value {
+        self.to_json_of("float32")
+    }
+
+    /// `config.json` of weights stored in a type, by torch's name for it.
+    pub(super) fn to_json_of(&self, dtype: &str) -> serde_json::Value {
         let mut json = self.json.clone();
         // The older name means the newer one to every version of transformers.
         json.remove("dtype");
-        json.insert("torch_dtype".into(), "float32".into());
+        json.insert("torch_dtype".into(), dtype.into());
         json.insert("architectures".into(), serde_json::json!([self.family.architecture]));
         serde_json::Value::Object(json)
     }

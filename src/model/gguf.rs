@@ -15,8 +15,8 @@ use fs_err::File;
 
 use super::{ModelConfig, ModelError, families::Part, weights::check_complete};
 
-/// Llama 3's stretching, which is no weight.
-const ROPE_DIVISORS: &str = "rope_freqs.weight";
+/// The tensor that says how frequencies are stretched: Llama 3's, and no weight.
+pub(super) const ROPE_DIVISORS: &str = "rope_freqs.weight";
 
 /// Reads the metadata and checks that the file holds every tensor it announces, in a type we read.
 pub(super) fn read_content(path: &Path) -> Result<(gguf_file::Content, BufReader<File>), ModelError> {
@@ -70,10 +70,25 @@ impl Read {
         (self.config.family.from_gguf)(&self.config, self.part, self.tensor.dequantize(&Device::Cpu)?)
     }
 
-    /// Whether its numbers take less room in the file than in memory.
+    /// Whether it is a matrix whose numbers take less room in the file than in memory.
     pub(super) fn is_quantised(&self) -> bool {
-        !matches!(self.tensor.dtype(), GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16)
+        self.tensor.rank() == 2 && !matches!(self.tensor.dtype(), GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16)
     }
+}
+
+/// What the metadata and the divisors of its rotary embedding say.
+pub(super) fn read_config(path: &Path) -> Result<ModelConfig, ModelError> {
+    let (content, mut reader) = read_content(path)?;
+    stretched(&content, &mut reader)
+}
+
+fn stretched(content: &gguf_file::Content, reader: &mut BufReader<File>) -> Result<ModelConfig, ModelError> {
+    let mut config = ModelConfig::from_gguf(content)?;
+    if content.tensor_infos.contains_key(ROPE_DIVISORS) {
+        let divisors = content.tensor(reader, ROPE_DIVISORS, &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        config.stretch(&divisors.flatten_all()?.to_vec1::<f32>()?)?;
+    }
+    Ok(config)
 }
 
 /// Hands over every weight. Returns the shape.
@@ -82,12 +97,7 @@ pub(super) fn read_weights(
     mut keep: impl FnMut(Read) -> Result<(), ModelError>,
 ) -> Result<ModelConfig, ModelError> {
     let (content, mut reader) = read_content(path)?;
-    let mut config = ModelConfig::from_gguf(&content)?;
-    if content.tensor_infos.contains_key(ROPE_DIVISORS) {
-        let divisors = content.tensor(&mut reader, ROPE_DIVISORS, &Device::Cpu)?.dequantize(&Device::Cpu)?;
-        config.stretch(&divisors.flatten_all()?.to_vec1::<f32>()?)?;
-    }
-    let config = Arc::new(config);
+    let config = Arc::new(stretched(&content, &mut reader)?);
     for file_name in content.tensor_infos.keys().filter(|name| *name != ROPE_DIVISORS) {
         let Some((part, name)) = config.family.of_gguf_tensor(file_name) else {
             return Err(ModelError::Unsupported(format!("the GGUF file has a tensor we do not know: {file_name}")));

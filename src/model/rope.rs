@@ -74,6 +74,13 @@ impl Rope {
         }
     }
 
+    /// What the frequencies are divided by, as a GGUF file holds Llama 3's stretching; `None` for any other.
+    pub(super) fn divisors(&self) -> Option<Vec<f32>> {
+        let RopeScaling::Llama3(numbers) = &self.scaling else { return None };
+        let plain = Self { scaling: RopeScaling::Default, ..self.clone() }.frequencies();
+        Some(plain.into_iter().map(f64::from).map(|f| (f / numbers.stretch(f)) as f32).collect())
+    }
+
     /// The stretching whose divisors a GGUF file holds instead of its numbers (`rope_freqs.weight`): one of Llama 3's kind.
     pub(super) fn of_divisors(&self, divisors: &[f32]) -> Result<Llama3, ModelError> {
         let plain = Self { scaling: RopeScaling::Default, ..self.clone() }.frequencies();
@@ -111,5 +118,7 @@ mod tests {
         let divisors: Vec<f32> = plain_f.iter().zip(&scaled_f).map(|(p, s)| p / s).collect();
         assert_eq!(plain.of_divisors(&divisors).expect("recognised"), numbers);
         assert!(plain.of_divisors(&[2.0; 64]).is_err());
+        assert_eq!(plain.divisors(), None);
+        assert_eq!(plain.of_divisors(&scaled.divisors().expect("some")).expect("recognised"), numbers);
     }
 }

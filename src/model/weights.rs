@@ -69,16 +69,13 @@ struct AdapterConfig {
 /// Finds out what a model is and that its files are whole, reading headers only.
 pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
     let config = match location.format {
+        WeightsFormat::Scores => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
         WeightsFormat::Gguf => gguf::inspect(&location.weights)?,
         WeightsFormat::Huggingface => {
-            let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
+            let config = read_config(location)?;
             let mut names = BTreeSet::new();
             for file in safetensors_files(&location.weights)? {
-                // SAFETY: the file is only read while mapped, and a registered model's files are not written to.
-                let mapped = unsafe { candle_core::safetensors::MmapedSafetensors::new(&file) }.map_err(|e| {
-                    ModelError::invalid(format!("{} is not a whole safetensors file: {e}", file.display()))
-                })?;
-                names.extend(mapped.tensors().into_iter().map(|(name, _)| config.family.full_name(&name)));
+                names.extend(map(&file)?.tensors().into_iter().map(|(name, _)| config.family.full_name(&name)));
             }
             check_complete(&config, &location.weights, |name| names.contains(name))?;
             config
@@ -90,6 +87,96 @@ pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
         vocab_size: config.vocab_size as u64,
         max_position_embeddings: config.max_position_embeddings as u64,
     })
+}
+
+/// The shape of a model, without its weights.
+pub(super) fn read_config(location: &ModelLocation) -> Result<ModelConfig, ModelError> {
+    match location.format {
+        WeightsFormat::Scores => Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
+        WeightsFormat::Gguf => gguf::read_config(&location.weights),
+        WeightsFormat::Huggingface => ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?),
+    }
+}
+
+/// A weight as it comes out of a model's files.
+enum Found {
+    /// As numbers, matrices as (out, in), the adapters merged in.
+    Dense(Tensor),
+    /// As a GGUF file has it.
+    AsStored(gguf::Read),
+}
+
+/// Hands over every weight under its Hugging Face name, as numbers. Returns the shape.
+pub(super) fn each_weight(
+    location: &ModelLocation,
+    keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
+) -> Result<ModelConfig, ModelError> {
+    each_found(location, Matrices::Dense, &mut |name, found| match found {
+        Found::Dense(tensor) => keep(name, tensor),
+        Found::AsStored(read) => keep(name, read.dequantised()?),
+    })
+}
+
+/// Hands over every weight. Returns the shape.
+///
+/// One at a time: the whole model twice would be the most memory a run or an export ever needs.
+fn each_found(
+    location: &ModelLocation,
+    matrices: Matrices,
+    keep: &mut impl FnMut(String, Found) -> Result<(), ModelError>,
+) -> Result<ModelConfig, ModelError> {
+    let updates = location.adapters.iter().map(|a| adapter_updates(a)).collect::<Result<Vec<_>, _>>()?;
+    let updated: BTreeSet<&String> = updates.iter().flat_map(BTreeMap::keys).collect();
+    let mut unused = updated.clone();
+    let mut merge = |name: &String, mut tensor: Tensor| -> Result<Found, ModelError> {
+        for update in updates.iter().filter_map(|updates| updates.get(name)) {
+            tensor = update.merged_into(&tensor)?;
+        }
+        unused.remove(name);
+        Ok(Found::Dense(tensor))
+    };
+    let config = match location.format {
+        WeightsFormat::Scores => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
+        WeightsFormat::Gguf => gguf::read_weights(&location.weights, |read| {
+            let name = read.name.clone();
+            let stays = matrices == Matrices::AsStored && read.is_quantised() && !updated.contains(&name);
+            let found = if stays { Found::AsStored(read) } else { merge(&name, read.dequantised()?)? };
+            keep(name, found)
+        })?,
+        WeightsFormat::Huggingface => read_safetensors(location, &mut |name, tensor| {
+            let found = merge(&name, tensor)?;
+            keep(name, found)
+        })?,
+    };
+    if let Some(missing) = unused.first() {
+        return Err(ModelError::invalid(format!("an adapter is made for {missing}, which the model does not have")));
+    }
+    Ok(config)
+}
+
+fn read_safetensors(
+    location: &ModelLocation,
+    keep: &mut impl FnMut(String, Tensor) -> Result<(), ModelError>,
+) -> Result<ModelConfig, ModelError> {
+    let config = read_config(location)?;
+    for file in safetensors_files(&location.weights)? {
+        let mapped = map(&file)?;
+        for (stored_name, _) in mapped.tensors() {
+            let name = config.family.full_name(&stored_name);
+            // Masks, frequencies and tied heads that older files hold too.
+            let Some(part) = config.family.part_of(&name).filter(|part| config.has(*part)) else { continue };
+            let tensor = mapped.load(&stored_name, &Device::Cpu)?;
+            let is_transposed = tensor.rank() > 1 && config.family.is_stored_transposed(part);
+            keep(name, if is_transposed { tensor.t()?.contiguous()? } else { tensor })?;
+        }
+    }
+    Ok(config)
+}
+
+fn map(file: &Path) -> Result<candle_core::safetensors::MmapedSafetensors, ModelError> {
+    // SAFETY: the file is only read while mapped, and a registered model's files are not written to.
+    unsafe { candle_core::safetensors::MmapedSafetensors::new(file) }
+        .map_err(|e| ModelError::invalid(format!("{} is not a whole safetensors file: {e}", file.display())))
 }
 
 /// An error if one of the model's weights is not there.
@@ -112,51 +199,20 @@ impl Weights {
 
     /// The same; what no adapter changes may stay quantised.
     pub fn load_as(location: &ModelLocation, dtype: Dtype, matrices: Matrices) -> Result<Self, ModelError> {
-        let updates = location.adapters.iter().map(|a| adapter_updates(a)).collect::<Result<Vec<_>, _>>()?;
         let (mut tensors, mut quantised) = (BTreeMap::new(), BTreeMap::new());
-        let is_updated = |name: &str| updates.iter().any(|updates| updates.contains_key(name));
-        // One at a time: the whole model in two types would be the most memory a run ever needs.
-        let mut keep = |name: String, tensor: Tensor| -> Result<(), ModelError> {
-            let mut tensor = tensor;
-            for update in updates.iter().filter_map(|updates| updates.get(&name)) {
-                tensor = update.merged_into(&tensor)?;
-            }
-            let stored = stored(dtype, tensor.rank() > 1);
-            tensors.insert(name, tensor.to_dtype(stored)?);
-            Ok(())
-        };
-        let config = match location.format {
-            WeightsFormat::Gguf => gguf::read_weights(&location.weights, |read| {
-                let stays = matrices == Matrices::AsStored && read.is_quantised() && read.tensor.rank() == 2;
-                if stays && !is_updated(&read.name) {
+        let config = each_found(location, matrices, &mut |name, found| {
+            match found {
+                Found::Dense(tensor) => {
+                    let stored = stored(dtype, tensor.rank() > 1);
+                    tensors.insert(name, tensor.to_dtype(stored)?);
+                }
+                Found::AsStored(read) => {
                     let matrix = Quantised::new(&read.tensor, read.part, read.config, stored(dtype, true))?;
-                    quantised.insert(read.name, matrix);
-                    return Ok(());
+                    quantised.insert(name, matrix);
                 }
-                let tensor = read.dequantised()?;
-                keep(read.name, tensor)
-            })?,
-            WeightsFormat::Huggingface => {
-                let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
-                for file in safetensors_files(&location.weights)? {
-                    for (name, tensor) in candle_core::safetensors::load(&file, &Device::Cpu)? {
-                        let name = config.family.full_name(&name);
-                        // Masks, frequencies and tied heads that older files hold too.
-                        let Some(part) = config.family.part_of(&name).filter(|part| config.has(*part)) else {
-                            continue;
-                        };
-                        let is_transposed = tensor.rank() > 1 && config.family.is_stored_transposed(part);
-                        keep(name, if is_transposed { tensor.t()?.contiguous()? } else { tensor })?;
-                    }
-                }
-                config
             }
-        };
-        if let Some(missing) = updates.iter().flat_map(BTreeMap::keys).find(|name| !tensors.contains_key(*name)) {
-            return Err(ModelError::invalid(format!(
-                "an adapter is made for {missing}, which the model does not have"
-            )));
-        }
+            Ok(())
+        })?;
         Ok(Self { config, tensors, quantised })
     }
 

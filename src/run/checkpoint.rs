@@ -191,5 +191,6 @@ fn model_info(spec: &TrainSpec, codec: &Codec, home: &Path) -> anyhow::Result<Mo
         max_position_embeddings,
         has_chat_template: codec.has_template(),
         size_bytes,
+        scores: None,
     })
 }

@@ -23,6 +23,8 @@ struct Kept {
     is_given: bool,
     /// The service knows that the row is one of this run's file.
     is_noted: bool,
+    /// It has been counted as computed: for another line with the same text, or another name of the same model.
+    is_counted: bool,
 }
 
 type Rows = HashMap<String, Kept>;
@@ -43,7 +45,12 @@ impl KeptScores {
             let score = Score { logp: s.logp, n_tokens: s.n_tokens };
             let is_noted = s.is_of_file || !is_given;
             let kept = by_reference.entry((s.precision, s.reference)).or_default().entry(s.row);
-            kept.and_modify(|kept| kept.is_noted |= is_noted).or_insert(Kept { score, is_given, is_noted });
+            kept.and_modify(|kept| kept.is_noted |= is_noted).or_insert(Kept {
+                score,
+                is_given,
+                is_noted,
+                is_counted: false,
+            });
         };
         read_all_scores(&run.scores_in(), |score| keep(score, true))?;
         read_all_scores(&run.scores_out(), |score| keep(score, false))?;
@@ -90,8 +97,23 @@ impl OfReference<'_> {
     /// Keeps a new one.
     pub(super) fn add(&mut self, row: &str, line: u64, score: Score) -> anyhow::Result<()> {
         self.write(row, line, score)?;
-        self.rows.insert(row.to_owned(), Kept { score, is_given: false, is_noted: true });
+        self.rows.insert(row.to_owned(), Kept { score, is_given: false, is_noted: true, is_counted: false });
         Ok(())
+    }
+
+    /// How many of some completions the run was told, and how many scores it has computed for the others. What it has computed
+    /// is counted once, so that two lines of the same text, and two names of the same model, tell what was done.
+    pub(super) fn count<'b>(&mut self, rows: impl Iterator<Item = &'b String>) -> (u64, u64) {
+        let (mut n_known, mut n_computed) = (0, 0);
+        for row in rows {
+            let Some(kept) = self.rows.get_mut(row) else { continue };
+            if kept.is_given {
+                n_known += 1;
+            } else if !std::mem::replace(&mut kept.is_counted, true) {
+                n_computed += 1;
+            }
+        }
+        (n_known, n_computed)
     }
 
     /// Waits until all of it is on the disk.

@@ -3,6 +3,8 @@
 mod checkpoint;
 mod codecs;
 mod extras;
+mod given_scores;
+mod inspect;
 mod join;
 mod journal;
 mod kept_scores;
@@ -58,6 +60,7 @@ fn dispatch(run: &RunDir, device: &Device, journal: &mut Journal) -> anyhow::Res
     match spec {
         RunSpec::Train(spec) => training::train(run, &spec, device, journal),
         RunSpec::Register(spec) => register::register(&spec, journal),
+        RunSpec::Inspect(spec) => inspect::inspect(&spec, journal),
     }
 }
 

@@ -10,8 +10,27 @@ use crate::{
     text::{Codec, EncodedPair, Fit, FitReport, TextError, TokenWeighting, cut_prompt_to_chars, fit, row_digest},
 };
 
+/// Which of a job's files a pair is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    Training,
+    Validation,
+}
+
+impl Part {
+    /// What people call it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Training => "training",
+            Self::Validation => "validation",
+        }
+    }
+}
+
 /// A pair that will be used.
 pub(super) struct Prepared {
+    /// The file it is of.
+    pub(super) part: Part,
     /// As it stands in the file, with what the method takes of its extra fields.
     pub(super) pair: PreferencePair,
     /// In the policy's tokens.
@@ -61,14 +80,15 @@ impl Prepared {
     }
 }
 
-/// Reads and encodes one file. `name` is what people call it.
+/// Reads and encodes one file.
 pub(super) fn prepare(
     path: &Path,
-    name: &str,
+    part: Part,
     codec: &Codec,
     spec: &TrainSpec,
     journal: &mut Journal,
 ) -> anyhow::Result<Vec<Prepared>> {
+    let name = part.as_str();
     let invalid = |message: String| Failure::new(FailureCode::InvalidDataset, message);
     let at_line = |line: u64, e: &dyn std::fmt::Display| invalid(format!("the {name} file, line {line}: {e}"));
     let settings = &spec.hyperparameters;
@@ -91,11 +111,11 @@ pub(super) fn prepare(
         let likelihood = Sides::default();
         match fitted {
             Fit::Whole(encoded) => {
-                prepared.push(Prepared { pair, encoded, n_chars_kept: None, outside_weight, likelihood });
+                prepared.push(Prepared { part, pair, encoded, n_chars_kept: None, outside_weight, likelihood });
             }
             Fit::PromptCut { pair: encoded, n_chars_kept, .. } => {
                 let n_chars_kept = Some(n_chars_kept);
-                prepared.push(Prepared { pair, encoded, n_chars_kept, outside_weight, likelihood });
+                prepared.push(Prepared { part, pair, encoded, n_chars_kept, outside_weight, likelihood });
             }
             Fit::Dropped(_) | Fit::Refused(_) => {}
         }

@@ -1,6 +1,7 @@
 //! The references' log-probabilities: each computed once, on text, in the reference's own tokens, and kept for every later job.
 
 use std::{
+    collections::HashMap,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -9,6 +10,7 @@ use candle_core::Device;
 
 use super::{
     codecs::{Codecs, Rows},
+    given_scores,
     journal::Journal,
     kept_scores::{KeptScores, OfReference},
     prepare::Prepared,
@@ -16,8 +18,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Dtype, Failure, FailureCode, Hyperparameters, Level, Phase, ResolvedReference, RunEvent, ScorePrecision,
-        TrainSpec,
+        Dtype, Failure, FailureCode, Hyperparameters, Phase, ResolvedReference, RunEvent, ScoreKey, ScorePrecision,
+        ScoringCount, TrainSpec, WeightsFormat,
     },
     model::{Decoder, Matrices, Parameters, Tuning, Weights},
     run_dir::RunDir,
@@ -41,43 +43,32 @@ pub(super) struct Scores<'a> {
     codecs: Codecs,
     pairs: Vec<&'a Prepared>,
     kept: KeptScores,
-    total: Count,
-}
-
-/// Scores and the time they took.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    n_known: usize,
-    n_computed: usize,
-    duration: Duration,
-}
-
-impl Count {
-    fn say(self, whose: &str, reference: Option<&str>, journal: &mut Journal) -> anyhow::Result<()> {
-        let Self { n_known, n_computed, duration } = self;
-        let message = format!("{whose}: {n_known} scores known, {n_computed} computed, {duration:.1?}");
-        let data = serde_json::json!({"reference_scores": {
-            "reference": reference, "n_known": n_known, "n_computed": n_computed,
-            "duration_ms": duration.as_secs_f64() * 1e3,
-        }});
-        journal.say(RunEvent::Message { level: Level::Info, message, data: Some(data) })
-    }
+    /// By digest, of the references whose scores were made elsewhere.
+    given: HashMap<&'a str, Column>,
+    total: ScoringCount,
 }
 
 impl<'a> Scores<'a> {
     /// Reads what is known; `codecs` are those loaded already.
     pub(super) fn open(
         run: &RunDir,
-        spec: &'a TrainSpec,
-        device: &'a Device,
+        (spec, device): (&'a TrainSpec, &'a Device),
         mut codecs: Codecs,
         pairs: Vec<&'a Prepared>,
+        journal: &mut Journal,
     ) -> anyhow::Result<Self> {
         let (began, settings) = (Instant::now(), &spec.hyperparameters);
-        codecs.load_all(spec.references.iter().chain(&spec.earlier))?;
+        let all = || spec.references.iter().chain(&spec.earlier);
+        let is_given = |reference: &&ResolvedReference| reference.location.format == WeightsFormat::Scores;
+        // First, because a pair that lacks its score must not be found out after hours of scoring.
+        let mut given = HashMap::new();
+        for reference in all().filter(is_given) {
+            given.insert(reference.digest.as_str(), given_scores::column(reference, spec, &pairs, journal)?);
+        }
+        codecs.load_all(all().filter(|reference| !is_given(reference)))?;
         let kept = KeptScores::open(run)?;
-        let total = Count { duration: began.elapsed(), ..Count::default() };
-        Ok(Self { settings, device, codecs, pairs, kept, total })
+        let total = ScoringCount { duration_ms: milliseconds(began.elapsed()), ..ScoringCount::default() };
+        Ok(Self { settings, device, codecs, pairs, kept, given, total })
     }
 
     /// Scores the pairs under one reference where that is not known yet; loads it only if something is missing. `policy` is
@@ -89,27 +80,43 @@ impl<'a> Scores<'a> {
         journal: &mut Journal,
     ) -> anyhow::Result<Option<Column>> {
         let began = Instant::now();
+        if let Some(column) = self.given.get(reference.digest.as_str()) {
+            let n_known = 2 * self.pairs.len() as u64;
+            let column = column.clone();
+            self.tell(reference, None, ScoringCount { n_known, ..ScoringCount::default() }, journal)?;
+            return Ok(Some(column));
+        }
         let (codec, rows) = self.codecs.rows_of(reference, &self.pairs)?;
-        let kept = self.kept.of(&reference.digest, ScorePrecision::of(self.settings, policy.is_some()));
-        let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept, n_computed: 0 };
+        let precision = ScorePrecision::of(self.settings, policy.is_some());
+        let kept = self.kept.of(&reference.digest, precision);
+        let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept };
         if !scoring.compute_missing((self.settings.dtype, self.device), policy, journal)? {
             return Ok(None);
         }
         let column = scoring.column()?;
-        let n_computed = scoring.n_computed;
-        let n_known = rows.iter().map(Vec::len).sum::<usize>() - n_computed;
-        let count = Count { n_known, n_computed, duration: began.elapsed() };
-        self.total.n_known += n_known;
-        self.total.n_computed += n_computed;
-        self.total.duration += count.duration;
-        let name = reference.model.as_str();
-        count.say(&format!("reference {name}"), Some(name), journal)?;
+        let (n_known, n_computed) = scoring.kept.count(rows.iter().flatten());
+        let count = ScoringCount { n_known, n_computed, duration_ms: milliseconds(began.elapsed()) };
+        let key = ScoreKey { digest: reference.digest.clone(), precision };
+        self.tell(reference, Some(key), count, journal)?;
         Ok(Some(column))
+    }
+
+    fn tell(
+        &mut self,
+        reference: &ResolvedReference,
+        key: Option<ScoreKey>,
+        count: ScoringCount,
+        journal: &mut Journal,
+    ) -> anyhow::Result<()> {
+        self.total.n_known += count.n_known;
+        self.total.n_computed += count.n_computed;
+        self.total.duration_ms += count.duration_ms;
+        journal.say(RunEvent::ReferenceScores { model: Some(reference.model.clone()), key, count })
     }
 
     /// Tells what the phase has cost in all.
     pub(super) fn tell_total(&self, journal: &mut Journal) -> anyhow::Result<()> {
-        self.total.say("all references", None, journal)
+        journal.say(RunEvent::ReferenceScores { model: None, key: None, count: self.total })
     }
 }
 
@@ -120,7 +127,6 @@ struct Scoring<'a> {
     codec: Rc<Codec>,
     rows: Rows,
     kept: OfReference<'a>,
-    n_computed: usize,
 }
 
 impl Scoring<'_> {
@@ -187,7 +193,6 @@ impl Scoring<'_> {
                 }
                 self.check(logp, line)?;
                 self.kept.add(digest, line, Score { logp, n_tokens: completion.n_tokens() })?;
-                self.n_computed += 1;
             }
         }
         Ok(())
@@ -210,6 +215,10 @@ impl Scoring<'_> {
         }
         Ok(column)
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 fn load(reference: &ResolvedReference, dtype: Dtype, device: &Device) -> anyhow::Result<(Decoder, Parameters)> {

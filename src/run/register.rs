@@ -1,8 +1,11 @@
-//! A registration: the model's files fetched, checked as far as headers tell, and named by digest.
+//! A registration: the model's files (or scores made elsewhere) fetched, checked as far as headers tell, and named by digest.
+
+use std::io::BufReader;
 
 use super::journal::Journal;
 use crate::{
-    domain::{Failure, FailureCode, ModelInfo, Phase, RegisterSpec, RunEvent},
+    dataset::read_scores,
+    domain::{Failure, FailureCode, ModelInfo, ModelLocation, Phase, RegisterSpec, RunEvent, WeightsFormat},
     fetch::{FetchError, digest, fetch},
     model::{ModelError, inspect},
     text::{Codec, TextError},
@@ -20,7 +23,7 @@ pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Re
             let _ = journal.progress(Phase::Fetching, done as usize, total as usize, None);
         }
     };
-    let location = fetch(&spec.source, &spec.store_dir, &mut on_progress).map_err(|e| {
+    let location = fetch(spec, &mut on_progress).map_err(|e| {
         let code = match &e {
             FetchError::Unavailable(_) => FailureCode::SourceUnavailable,
             FetchError::Invalid(_) => FailureCode::InvalidModel,
@@ -28,6 +31,13 @@ pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Re
         };
         Failure::new(code, e.to_string()).into()
     })?;
+    let model = if location.format == WeightsFormat::Scores { scores(location)? } else { model(location)? };
+    journal.say(RunEvent::Registered { model })?;
+    Ok(RunEvent::Succeeded { model: None, n_trained_tokens: 0 })
+}
+
+/// What the files of a model say.
+fn model(location: ModelLocation) -> anyhow::Result<ModelInfo> {
     let facts = inspect(&location).map_err(|e| match e {
         ModelError::Unsupported(message) => Failure::new(FailureCode::UnsupportedModel, message),
         other => Failure::new(FailureCode::InvalidModel, other.to_string()),
@@ -48,7 +58,7 @@ pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Re
         return Err(Failure::new(FailureCode::InvalidModel, message).into());
     }
     let (digest, size_bytes) = digest(&location)?;
-    let model = ModelInfo {
+    Ok(ModelInfo {
         location,
         digest,
         architecture: facts.architecture,
@@ -57,7 +67,29 @@ pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Re
         max_position_embeddings: facts.max_position_embeddings,
         has_chat_template: codec.has_template(),
         size_bytes,
-    };
-    journal.say(RunEvent::Registered { model })?;
-    Ok(RunEvent::Succeeded { model: None, n_trained_tokens: 0 })
+        scores: None,
+    })
+}
+
+/// What a file of scores covers. It was checked when it was uploaded, and is again: that check may still be going on.
+fn scores(location: ModelLocation) -> anyhow::Result<ModelInfo> {
+    let file = fs_err::File::open(&location.weights)?;
+    let report = read_scores(BufReader::new(file), |_| {})?;
+    if let Some(problem) = report.problems.first.first() {
+        let place = problem.line.map_or(String::new(), |line| format!("line {line}: "));
+        let message = format!("the file of scores cannot be used: {place}{}", problem.message);
+        return Err(Failure::new(FailureCode::InvalidModel, message).into());
+    }
+    let (digest, size_bytes) = digest(&location)?;
+    Ok(ModelInfo {
+        location,
+        digest,
+        architecture: "scores".to_owned(),
+        n_parameters: 0,
+        vocab_size: 0,
+        max_position_embeddings: 0,
+        has_chat_template: false,
+        size_bytes,
+        scores: report.scores,
+    })
 }

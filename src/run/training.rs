@@ -9,7 +9,7 @@ use super::{
     codecs::Codecs,
     join::Joiner,
     journal::Journal,
-    prepare::{Prepared, prepare},
+    prepare::{Part, Prepared, prepare},
     references::{Scores, unusable},
     signal,
 };
@@ -68,15 +68,15 @@ pub(super) fn train(
     let resumed = checkpoint::newest(run, spec, &training_file)?;
     let mut codecs = Codecs::default();
     let codec = codecs.of(base)?;
-    let prepared = prepare(&spec.training_file, "training", &codec, spec, journal)?;
+    let prepared = prepare(&spec.training_file, Part::Training, &codec, spec, journal)?;
     let held_out = match &spec.validation_file {
-        Some(path) => prepare(path, "validation", &codec, spec, journal)?,
+        Some(path) => prepare(path, Part::Validation, &codec, spec, journal)?,
         None => Vec::new(),
     };
     let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
 
     // The extra references first, one in memory at a time; the base is the policy before its first step.
-    let mut scores = Scores::open(run, spec, device, codecs, all)?;
+    let mut scores = Scores::open(run, (spec, device), codecs, all, journal)?;
     let mut columns = Vec::new();
     for reference in spec.references[1..].iter().chain(&spec.earlier) {
         let Some(column) = scores.of(reference, None, journal)? else { return Ok(RunEvent::Stopped { step: 0 }) };

@@ -173,6 +173,7 @@ pub(super) fn from_row(row: &SqliteRow) -> Result<Job> {
         fine_tuned_model: parsed_opt(row, "fine_tuned_model")?,
         error: from_json_opt(row, "error")?,
         n_trained_tokens: count_opt(row, "n_trained_tokens")?,
+        reference_scores: from_json_opt(row, "reference_scores")?,
         evaluation: EvaluationPair {
             before: from_json_opt(row, "evaluation_before")?,
             after: from_json_opt(row, "evaluation_after")?,

@@ -6,6 +6,7 @@ mod column;
 mod error;
 mod files;
 mod history;
+mod inspections;
 mod jobs;
 mod models;
 mod page;
@@ -15,6 +16,7 @@ mod record_end;
 mod reference_lists;
 mod reference_scores;
 mod runs;
+mod score_inventory;
 mod transition;
 
 use std::{
@@ -38,6 +40,7 @@ pub use self::{
     record_end::RunEnd,
     reference_scores::{KeptScore, ScoreSet},
     runs::{Lease, Run, RunSubject, StopIntent},
+    score_inventory::{KeptDataset, KeptScores},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();

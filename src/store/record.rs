@@ -9,14 +9,14 @@ use super::{
     Result, RunEnd, RunSubject, Store,
     column::{json as to_json, word},
     history::{EventKind, MetricKind},
-    jobs,
+    inspections, jobs,
     models::{Made, insert_made},
     record_end, reference_scores,
     runs::held_run,
 };
 use crate::domain::{
     CheckpointId, CheckpointSummary, Evaluation, EvaluationPhase, EventId, EventRecord, JobId, Level, ModelId, Phase,
-    ReferenceScore, RunEvent, RunId, metric,
+    ReferenceScore, RunEvent, RunId, ScoreKey, ScoringCount, metric,
 };
 
 /// A stretch of a run's `events.jsonl`.
@@ -54,6 +54,7 @@ impl Store {
                     line.record(&record.event).await?;
                 }
                 RunSubject::Model(model) => record_registered(&mut tx, model, &record.event).await?,
+                RunSubject::Inspection(id) => inspections::record(&mut tx, id, &record.event).await?,
             }
         }
         if let RunSubject::Job(job) = &run.subject {
@@ -103,6 +104,9 @@ impl Line<'_> {
             RunEvent::Message { level, message, data } => {
                 self.event(EventKind::Message, *level, message, data.as_ref()).await
             }
+            RunEvent::ReferenceScores { model, key, count } => {
+                self.reference_scores(model.as_ref(), key.as_ref(), count).await
+            }
             RunEvent::Progress { phase, n_done, n_total, .. } => self.progress(*phase, *n_done, *n_total).await,
             RunEvent::Metrics { step, values } => {
                 self.metrics(MetricKind::Training, *step, values).await?;
@@ -111,8 +115,9 @@ impl Line<'_> {
             }
             RunEvent::Evaluation { step, phase, values } => self.evaluation(*step, *phase, values).await,
             RunEvent::Checkpoint(summary) => self.checkpoint(summary).await,
-            // Of a registration, or said again by the end of the run.
+            // Of another kind of run, or said again by the end of this one.
             RunEvent::Registered { .. }
+            | RunEvent::Inspected { .. }
             | RunEvent::Succeeded { .. }
             | RunEvent::Stopped { .. }
             | RunEvent::Failed { .. } => Ok(()),
@@ -140,6 +145,33 @@ impl Line<'_> {
         .execute(&mut *self.db)
         .await?;
         Ok(())
+    }
+
+    async fn reference_scores(
+        &mut self,
+        model: Option<&ModelId>,
+        key: Option<&ScoreKey>,
+        count: &ScoringCount,
+    ) -> Result<()> {
+        if let Some(key) = key {
+            reference_scores::note_use(self.db, self.job, key, count.n_known, self.at()).await?;
+        }
+        if model.is_none() {
+            // Said again by a resumed run, which found everything.
+            sqlx::query("update jobs set reference_scores = coalesce(reference_scores, ?) where id = ?")
+                .bind(to_json(count))
+                .bind(self.job.as_str())
+                .execute(&mut *self.db)
+                .await?;
+        }
+        let ScoringCount { n_known, n_computed, duration_ms } = *count;
+        let whose = model.map_or("all references".to_owned(), |model| format!("reference {model}"));
+        let message = format!("{whose}: {n_known} scores known, {n_computed} computed, {:.1} s", duration_ms / 1e3);
+        let data = json!({"reference_scores": {
+            "reference": model, "digest": key.map(|k| &k.digest), "precision": key.map(|k| k.precision),
+            "n_known": n_known, "n_computed": n_computed, "duration_ms": duration_ms,
+        }});
+        self.event(EventKind::Message, Level::Info, &message, Some(&data)).await
     }
 
     /// The time left goes by the steps of this attempt only: what was done before a pause took no time since.

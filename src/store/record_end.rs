@@ -6,7 +6,7 @@ use super::{
     Result, Run, RunSubject, StopIntent,
     column::json,
     history::insert_message,
-    jobs,
+    inspections, jobs,
     models::{Made, insert_made, model},
     transition::{fail, transition},
     unix_now,
@@ -44,6 +44,7 @@ pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEn
     match &run.subject {
         RunSubject::Job(job) => end_job(db, run, job, end).await?,
         RunSubject::Model(model) => end_registration(db, run, model, end).await?,
+        RunSubject::Inspection(id) => inspections::end(db, id, end).await?,
     }
     sqlx::query(
         "update runs set lease_owner = null, lease_expires_at = null, slot = null, stop_requested = null

@@ -3,7 +3,7 @@
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Result, Store, StoreError, column::word};
-use crate::domain::{JobId, ReferenceScore, ScorePrecision};
+use crate::domain::{JobId, ReferenceScore, ScoreKey, ScorePrecision};
 
 /// Rows of one statement; with four values each they stay below SQLite's 32766.
 const N_AT_ONCE: usize = 1000;
@@ -98,14 +98,7 @@ pub(super) async fn record(db: &mut SqliteConnection, job: &JobId, scores: &[Ref
     .await?;
     // A run scores one reference after the other.
     for of_one in scores.chunk_by(|a, b| (&a.reference, a.precision) == (&b.reference, b.precision)) {
-        let reference: i64 = sqlx::query_scalar(
-            "insert into score_references (reference, precision) values (?, ?)
-             on conflict do update set reference = excluded.reference returning id",
-        )
-        .bind(&of_one[0].reference)
-        .bind(word(&of_one[0].precision))
-        .fetch_one(&mut *db)
-        .await?;
+        let reference = reference_id(db, &of_one[0].reference, of_one[0].precision).await?;
         let set: i64 = sqlx::query_scalar(
             "insert into score_files (reference_id, file) values (?, ?)
              on conflict do update set file = excluded.file returning seq",
@@ -131,12 +124,56 @@ async fn insert(db: &mut SqliteConnection, reference: i64, set: i64, scores: &[R
     statement.push_values(scores.iter().zip(&digests), |mut row, (score, digest)| {
         row.push_bind(reference).push_bind(&digest[..]).push_bind(score.logp).push_bind(score.n_tokens);
     });
-    statement.push(" on conflict do nothing").build().execute(&mut *db).await?;
+    let added = statement.push(" on conflict do nothing").build().execute(&mut *db).await?.rows_affected();
+    sqlx::query("update score_references set n_scores = n_scores + ? where id = ?")
+        .bind(added as i64)
+        .bind(reference)
+        .execute(&mut *db)
+        .await?;
     let mut statement = QueryBuilder::<Sqlite>::new("insert into score_file_rows (file_seq, row_digest) ");
     statement.push_values(&digests, |mut row, digest| {
         row.push_bind(set).push_bind(&digest[..]);
     });
-    statement.push(" on conflict do nothing").build().execute(&mut *db).await?;
+    let added = statement.push(" on conflict do nothing").build().execute(&mut *db).await?.rows_affected();
+    sqlx::query("update score_files set n_rows = n_rows + ? where seq = ?")
+        .bind(added as i64)
+        .bind(set)
+        .execute(&mut *db)
+        .await?;
+    Ok(())
+}
+
+/// The reference's number; it gets one where it has none yet.
+async fn reference_id(db: &mut SqliteConnection, digest: &str, precision: ScorePrecision) -> Result<i64> {
+    Ok(sqlx::query_scalar(
+        "insert into score_references (reference, precision) values (?, ?)
+         on conflict do update set reference = excluded.reference returning id",
+    )
+    .bind(digest)
+    .bind(word(&precision))
+    .fetch_one(db)
+    .await?)
+}
+
+/// Notes that a job has used a reference's scores. Its run says it in every attempt, and what an earlier attempt has computed is
+/// not known from elsewhere then either: the first time counts.
+pub(super) async fn note_use(
+    db: &mut SqliteConnection,
+    job: &JobId,
+    key: &ScoreKey,
+    n_known: u64,
+    at: i64,
+) -> Result<()> {
+    let reference = reference_id(db, &key.digest, key.precision).await?;
+    sqlx::query(
+        "insert into score_uses (job_id, reference_id, n_known, used_at) values (?, ?, ?, ?) on conflict do nothing",
+    )
+    .bind(job.as_str())
+    .bind(reference)
+    .bind(n_known as i64)
+    .bind(at)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::{
     history,
     transition::transition,
 };
-use crate::domain::{JobId, JobStatus, Level, ModelId, RunId};
+use crate::domain::{InspectionId, JobId, JobStatus, Level, ModelId, RunId};
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum RunSubject {
     Job(JobId),
     /// The registration of a model.
     Model(ModelId),
+    /// A question about a model.
+    Inspection(InspectionId),
 }
 
 /// Why a run is asked to stop.
@@ -50,7 +52,7 @@ pub struct Run {
     pub subject: RunSubject,
     /// How often a process was started for it, this time included.
     pub n_attempts: u32,
-    /// The device slot it has; none for a registration.
+    /// The device slot it has; only training has one.
     pub slot: Option<u16>,
     /// How far its `events.jsonl` has been recorded.
     pub events_offset: u64,
@@ -194,15 +196,16 @@ pub(super) async fn held_run(db: &mut SqliteConnection, id: &RunId, owner: &str)
     from_row(&row.ok_or_else(|| StoreError::LeaseLost { run_id: id.to_string() })?)
 }
 
-fn from_row(row: &SqliteRow) -> Result<Run> {
+pub(super) fn from_row(row: &SqliteRow) -> Result<Run> {
     let stop_requested = match row.try_get::<Option<&str>, _>("stop_requested")? {
         None => None,
         Some("pause") => Some(StopIntent::Pause),
         Some(_) => Some(StopIntent::Cancel), // the column's check knows no third word
     };
-    let subject = match parsed_opt(row, "job_id")? {
-        Some(job) => RunSubject::Job(job),
-        None => RunSubject::Model(parsed(row, "model_id")?),
+    let subject = match (parsed_opt(row, "job_id")?, parsed_opt(row, "model_id")?) {
+        (Some(job), _) => RunSubject::Job(job),
+        (None, Some(model)) => RunSubject::Model(model),
+        (None, None) => RunSubject::Inspection(parsed(row, "inspection_id")?),
     };
     Ok(Run {
         id: parsed(row, "run_id")?,

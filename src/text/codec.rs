@@ -45,6 +45,7 @@ impl Codec {
                 Self::new(huggingface::load(&location.weights)?, Some(location.weights.clone()))
             }
             WeightsFormat::Gguf => Self::new(gguf::load(&location.weights)?, None),
+            WeightsFormat::Scores => Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
         }
     }
 
@@ -151,6 +152,13 @@ impl Codec {
     /// The text of some tokens, special ones left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
         self.of_template.decode(ids, true).map_err(|e| TextError::Tokenizer(e.to_string()))
+    }
+
+    /// A token's entry in the vocabulary, and the text it stands for on its own.
+    pub fn token(&self, id: u32) -> Result<(String, String), TextError> {
+        let piece = self.of_template.id_to_token(id).unwrap_or_default();
+        let text = self.of_template.decode(&[id], false).map_err(|e| TextError::Tokenizer(e.to_string()))?;
+        Ok((piece, text))
     }
 
     /// Writes the tokenizer files of a Hugging Face directory into `directory`: copied where the model has them, else made.

@@ -13,6 +13,7 @@ use crate::domain::{ModelLocation, WeightsFormat};
 pub fn text_fingerprint(location: &ModelLocation) -> Result<[u8; 32], TextError> {
     let mut hash = Sha256::new();
     match location.format {
+        WeightsFormat::Scores => return Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
         WeightsFormat::Gguf => {
             hash.update(b"gguf\0");
             hash.update(location.weights.as_os_str().as_encoded_bytes());

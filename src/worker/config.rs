@@ -11,6 +11,8 @@ pub struct WorkerConfig {
     pub n_slots: u16,
     /// How many models are fetched at once.
     pub n_registrations: u16,
+    /// How many questions about models are answered at once.
+    pub n_inspections: u16,
     /// How long a process that was told to stop may take to save its state, before it is killed.
     pub grace: Duration,
     /// How long a worker that gives no sign of life keeps its runs.
@@ -29,6 +31,7 @@ impl WorkerConfig {
             data_dir,
             n_slots,
             n_registrations: 2,
+            n_inspections: 2,
             grace: Duration::from_mins(1),
             lease: Duration::from_secs(15),
             interval: Duration::from_millis(250),

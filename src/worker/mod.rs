@@ -111,6 +111,7 @@ impl Worker {
         }
         look.note(self.start_jobs(&lease).await);
         look.note(self.start_registrations(&lease).await);
+        look.note(self.start_inspections(&lease).await);
         look.error.map_or(Ok(look.changed), Err)
     }
 

@@ -7,7 +7,7 @@ use crate::{
     domain::{EventRecord, Failure, FailureCode, ReferenceScore, RunEvent},
     launch::{ProcessStatus, Stop},
     run_dir::RunDir,
-    store::{Run, RunBatch, RunEnd, StoreError},
+    store::{Run, RunBatch, RunEnd, RunSubject, StoreError},
 };
 
 /// How much of `events.jsonl` is read and recorded at once; no line is longer.
@@ -64,6 +64,9 @@ impl Worker {
         let (scores, next_scores_offset) = (scores.as_slice(), Some(next_scores_offset));
         self.store.record(&RunBatch { scores, next_scores_offset, end: end.as_ref(), ..batch }).await?;
         if let Some(end) = &end {
+            if matches!(run.subject, RunSubject::Inspection(_)) {
+                forget(dir).await;
+            }
             tracing::info!(run_id = %run.id, ?run.subject, end = in_a_word(end), "a run has ended");
         }
         Ok(true)
@@ -167,6 +170,15 @@ impl Worker {
         let how = how.map_or(String::new(), |how| format!(": {how}"));
         let message = format!("the run's process ended without saying why{how}; see {}", dir.stderr().display());
         RunEnd::Died { failure: Failure::new(FailureCode::RunDied, message), max_deaths: self.config.max_deaths }
+    }
+}
+
+/// Removes the directory of a run whose answer is in the database: nobody comes back to it, and it holds text.
+async fn forget(dir: &RunDir) {
+    let root = dir.root().to_owned();
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(root)).await.map_err(io::Error::other);
+    if let Err(error) = removed.flatten() {
+        tracing::warn!(%error, run = %dir.root().display(), "the directory of an inspection could not be removed");
     }
 }
 

@@ -57,5 +57,6 @@ pub(super) fn register(data_dir: &Path, model: &ModelRecord) -> std::result::Res
     let source = model.source.clone().ok_or_else(|| {
         Failure::new(FailureCode::Internal, format!("the model '{}' has no source to be fetched from", model.id))
     })?;
-    Ok(RegisterSpec { model: model.id.clone(), source, store_dir: data_dir.join("models") })
+    let (store_dir, files_dir) = (data_dir.join("models"), data_dir.join("files"));
+    Ok(RegisterSpec { model: model.id.clone(), source, store_dir, files_dir })
 }

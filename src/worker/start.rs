@@ -36,6 +36,18 @@ impl Worker {
         Ok(changed)
     }
 
+    /// Starts to answer questions, some at a time.
+    pub(super) async fn start_inspections(&mut self, lease: &Lease<'_>) -> Result<bool> {
+        let mut changed = false;
+        while let Some(run) = self.store.claim_inspection(lease, self.config.n_inspections).await? {
+            changed = true;
+            if !self.start(&run, Work::Inspect).await? {
+                break;
+            }
+        }
+        Ok(changed)
+    }
+
     /// Starts the process of a claimed run. Returns whether it could be started; if not, the run has ended.
     async fn start(&mut self, run: &Run, work: Work) -> Result<bool> {
         let dir = self.dir(&run.id);
@@ -74,6 +86,7 @@ impl Worker {
                 let model = self.store.model(model).await?;
                 spec::register(&self.config.data_dir, &model).map(RunSpec::Register)
             }
+            RunSubject::Inspection(id) => Ok(RunSpec::Inspect(self.store.inspection_spec(id).await?)),
         };
         let spec = match spec {
             Ok(spec) => spec,

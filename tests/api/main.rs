@@ -3,10 +3,12 @@
 mod checkpoints;
 mod errors;
 mod files;
+mod given_scores;
 mod health;
 mod jobs;
 mod methods;
 mod models;
 mod objectives;
 mod reference_lists;
+mod reference_scores;
 mod support;

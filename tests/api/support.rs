@@ -242,9 +242,32 @@ impl Server {
             max_position_embeddings: 8192,
             has_chat_template: true,
             size_bytes: 269_060_552,
+            scores: None,
         };
-        let info = serde_json::to_string(&info).expect("serialises");
-        self.execute("update models set status = 'ready', info = ? where id = ?", &[&info, id.as_str()]);
+        self.set_ready(&info, id.as_str());
+    }
+
+    /// The same of scores made elsewhere.
+    pub(crate) fn make_ready_with_scores(&self, id: &str, scores: &Value) {
+        let location =
+            ModelLocation { format: WeightsFormat::Scores, weights: "/scores.jsonl".into(), adapters: Vec::new() };
+        let info = ModelInfo {
+            location,
+            digest: format!("sha256:{}", "1".repeat(64)),
+            architecture: "scores".into(),
+            n_parameters: 0,
+            vocab_size: 0,
+            max_position_embeddings: 0,
+            has_chat_template: false,
+            size_bytes: 40,
+            scores: Some(serde_json::from_value(scores.clone()).expect("a summary")),
+        };
+        self.set_ready(&info, id);
+    }
+
+    fn set_ready(&self, info: &ModelInfo, id: &str) {
+        let info = serde_json::to_string(info).expect("serialises");
+        self.execute("update models set status = 'ready', info = ? where id = ?", &[&info, id]);
     }
 
     /// Marks a model as the worker does when its registration failed.

@@ -45,6 +45,14 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 
+    /// The body of an error with this status and code.
+    pub(crate) fn error(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        let body = self.json();
+        assert_eq!(body["error"]["code"], code, "{body}");
+        body
+    }
+
     /// The body of a success.
     pub(crate) fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
@@ -102,15 +110,25 @@ impl Server {
 
     /// Uploads pairs and waits for the end of their check.
     pub(crate) fn upload(&self, lines: &str) -> Value {
+        self.upload_for("fine-tune", lines)
+    }
+
+    /// Uploads lines for a purpose and waits for the end of their check.
+    pub(crate) fn upload_for(&self, purpose: &str, lines: &str) -> Value {
         let file = Part::bytes(lines.as_bytes()).file_name("pairs.jsonl");
-        let form = Form::new().text("purpose", "fine-tune").part("file", file);
+        let form = Form::new().text("purpose", purpose).part("file", file);
         let file = read(self.agent.post(format!("{}/v1/files", self.base)).send(form).unwrap()).ok();
         self.until(&format!("/v1/files/{}", text(&file["id"])), |file| file["status"] != "uploaded")
     }
 
     /// Registers what lies at a path and waits for the end of its check.
     pub(crate) fn register(&self, id: &str, path: &Path) -> Value {
-        self.post("/v1/models", &json!({"id": id, "source": format!("path:{}", path.display())})).ok();
+        self.register_from(id, &format!("path:{}", path.display()))
+    }
+
+    /// The same with any source.
+    pub(crate) fn register_from(&self, id: &str, source: &str) -> Value {
+        self.post("/v1/models", &json!({"id": id, "source": source})).ok();
         self.until(&format!("/v1/models/{id}"), |model| model["status"] != "pending")
     }
 

@@ -73,6 +73,30 @@ fn a_model_is_tuned_against_itself_and_what_it_became() {
     assert_eq!((&model["base"], &model["status"]), (&done["fine_tuned_model"], &json!("ready")));
 }
 
+#[test]
+fn scores_made_elsewhere_are_a_reference() {
+    let server = Server::start();
+    let [training, validation] = server.with_model_and_files(6, 40);
+    let row =
+        |file: Option<&str>, n: u64| json!({"row": n, "file": file, "chosen": -20.5, "rejected": -30.0 - n as f64});
+    let rows = (1..7).map(|n| row(None, n)).chain((1..4).map(|n| row(Some(&validation), n)));
+    let scores = server.upload_for("reference-scores", &rows.map(|row| format!("{row}\n")).collect::<String>());
+    assert_eq!(scores["status"], "processed", "{scores}");
+    let teacher = server.register_from("teacher", &format!("scores:{}", text(&scores["id"])));
+    assert_eq!((&teacher["status"], &teacher["scores"]["n_of_training_file"]), (&json!("ready"), &json!(6)));
+    let mut method = method("mrpo", &json!({}));
+    method["mrpo"]["references"] = json!([{"model": "teacher"}]);
+    let body = json!({"model": "tiny", "training_file": training, "validation_file": validation, "method": method});
+    let job = server.job(&body);
+    let done = server.job_becomes(&job, "succeeded");
+    let cost = &done["reference_scores"];
+    assert_eq!((&cost["n_known"], &cost["n_computed"]), (&json!(18), &json!(18)), "{cost}");
+    let before = &done["evaluation"]["before"]["metrics"];
+    assert_eq!((&before["refs/teacher/logps/chosen"], &before["refs/teacher/accuracy"]), (&json!(-20.5), &json!(1.0)));
+    let kept = server.get("/v1/reference_scores").ok();
+    assert_eq!(kept["data"].as_array().map(Vec::len), Some(1), "the base's only: {kept}");
+}
+
 /// The training metrics of a job without the clock, and what it says of its references' scores: known, computed.
 fn metrics_and_scores(server: &Server, job: &str) -> (Value, Vec<(u64, u64)>) {
     let mut metrics = server.get(&format!("{job}/metrics?limit=1000")).ok()["data"].clone();
@@ -103,6 +127,11 @@ fn a_second_job_on_the_same_data_scores_nothing() {
     assert_eq!(first.0.to_string(), second.0.to_string(), "to the last bit");
     // Of the base, and of all references; two completions of 12 and 3 pairs.
     assert_eq!((first.1, second.1), (vec![(0, 30); 2], vec![(30, 0); 2]));
+
+    let kept = server.get("/v1/reference_scores?model=tiny").ok()["data"][0].clone();
+    assert_eq!((&kept["n_scores"], &kept["n_hits"], &kept["models"]), (&json!(30), &json!(30), &json!(["tiny"])));
+    assert_eq!((&kept["precision"], &kept["datasets"][0]["n_rows"]), (&json!("float32"), &json!(30)));
+    assert_eq!(kept["datasets"][0]["files"][0]["id"], training);
 
     // The file grows by four pairs: only these are scored, and the next time not even these.
     let grown = server.upload(&(tiny::pairs(12, 0, 40) + &tiny::pairs(4, 100, 40)));

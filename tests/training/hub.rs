@@ -78,6 +78,7 @@ fn register(home: &Path, name: &str, source: &str, hub: &Hub, token: Option<&str
         model: "tiny".parse().expect("legal"),
         source: source.parse().expect("legal"),
         store_dir: home.join("models"),
+        files_dir: home.join("files"),
     };
     run.create(&RunSpec::Register(spec)).expect("written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mrpo"));

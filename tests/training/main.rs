@@ -1,7 +1,9 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
+mod exports;
 mod families;
 mod ggml_vocabs;
+mod given_scores;
 mod golden;
 mod gradients;
 mod hub;

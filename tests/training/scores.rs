@@ -31,11 +31,9 @@ fn tell(run: &Run, scores: &[ReferenceScore]) {
 /// What the last attempt says of its scores: (reference, known, computed), the whole phase last.
 fn said(run: &Run) -> Vec<(Option<String>, u64, u64)> {
     let of = |event| {
-        let RunEvent::Message { data: Some(data), .. } = event else { return None };
-        let scores = data.get("reference_scores")?;
-        assert!(scores["duration_ms"].as_f64() >= Some(0.0), "{data}");
-        let count = |name: &str| scores[name].as_u64().expect("a count");
-        Some((scores["reference"].as_str().map(str::to_owned), count("n_known"), count("n_computed")))
+        let RunEvent::ReferenceScores { model, key, count } = event else { return None };
+        assert!(count.duration_ms >= 0.0 && key.is_some() == model.is_some());
+        Some((model.map(String::from), count.n_known, count.n_computed))
     };
     run.events().into_iter().filter_map(of).collect()
 }
@@ -92,6 +90,10 @@ fn a_run_computes_what_it_is_not_told_and_a_resumed_one_finds_the_same() {
             run.hit(Moment::Scored(*n), Signal::SIGKILL);
         }
         run.finish();
+        let said = said(&run);
+        let (_, n_known, n_computed) = said.last().expect("the whole phase");
+        // However often it was killed, what it says is of the whole run.
+        assert_eq!((*n_known as usize, *n_computed as usize), (known.len(), 2 * N_SCORES - known.len()));
         let scores = scores(&run);
         assert_eq!(scores.len(), 2 * N_SCORES - known.len());
         assert!(!scores.iter().any(is_known), "nothing is scored twice");

@@ -75,6 +75,7 @@ pub(crate) fn info(weights: &str, adapters: &[&str]) -> ModelInfo {
         max_position_embeddings: 128,
         has_chat_template: true,
         size_bytes: 40,
+        scores: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use mrpo::{
     domain::{
         DatasetReport, Failure, FailureCode, FileId, FilePurpose, FileRecord, FileStatus, JobId, ReferenceScore,
-        RunEvent, ScorePrecision,
+        RunEvent, ScoreKey, ScorePrecision, ScoringCount,
     },
     run_dir::{JsonLines, RunDir, read_all_scores},
     store::Store,
@@ -237,4 +237,60 @@ async fn many_scores_are_read_in_parts_and_handed_over_whole() {
     assert_eq!(kept(&w.store).await, [12_000]);
     let (_, process) = started(&mut w, "second").await;
     assert_eq!(given(&process.dir).0, scores(0..12_000));
+}
+
+fn scored(n_known: u64, of_all: bool) -> RunEvent {
+    let count = ScoringCount { n_known, n_computed: 2, duration_ms: 1.5 };
+    let key = ScoreKey { digest: score(0).reference, precision: PRECISION };
+    let whose = (!of_all).then(|| ("smol".parse().expect("legal"), key)).unzip();
+    RunEvent::ReferenceScores { model: whose.0, key: whose.1, count }
+}
+
+#[tokio::test]
+async fn what_a_job_was_handed_counts_once_however_often_its_run_says_it() {
+    let mut w = World::new().await;
+    let (job, mut process) = started(&mut w, "job").await;
+    append(&process.dir, 0..3);
+    assert_eq!(w.store.job(&job).await.expect("found").reference_scores, None);
+    process.say(scored(4, false));
+    process.say(scored(4, true));
+    w.tick().await;
+    // Killed, and started again: it finds everything, says so, and that is no news.
+    drop(process);
+    w.becomes(&["job running attempt 2"]).await;
+    let mut process = w.process(&job).await;
+    process.say(scored(9, false));
+    process.say(scored(9, true));
+    w.tick().await;
+    w.restart().await;
+    w.now += 15;
+    w.tick().await;
+    let count = w.store.job(&job).await.expect("found").reference_scores.expect("said");
+    assert_eq!((count.n_known, count.n_computed, count.duration_ms), (4, 2, 1.5));
+    let smol = "smol".parse().expect("legal");
+    let kept = w.store.kept_scores(Some(&smol), None, 9).await.expect("listed").items;
+    assert_eq!((kept.len(), kept[0].n_scores, kept[0].n_hits), (1, 3, 4));
+    assert_eq!(kept[0].last_used_at, Some(crate::world::BEGIN + 1));
+    assert_eq!((kept[0].n_datasets, kept[0].datasets[0].n_rows, kept[0].datasets[0].files.len()), (1, 3, 1));
+    let said = w.said(&job).await;
+    assert!(said.contains(&"reference smol: 4 scores known, 2 computed, 0.0 s".to_owned()), "{said:?}");
+    assert!(said.contains(&"all references: 9 scores known, 2 computed, 0.0 s".to_owned()), "{said:?}");
+}
+
+#[tokio::test]
+async fn scores_may_be_deleted_under_a_running_job() {
+    let mut w = World::new().await;
+    let (_, process) = started(&mut w, "first").await;
+    append(&process.dir, 0..3);
+    end(&mut w, process, succeeded(), &["first succeeded"]).await;
+    let (_, mut process) = started(&mut w, "second").await;
+    let smol = "smol".parse().expect("legal");
+    assert_eq!(w.store.delete_scores(&smol).await.expect("deleted"), 3);
+    assert_eq!(given(&process.dir).0, scores(0..3), "what it was told it keeps");
+    process.say(scored(3, false));
+    append(&process.dir, 3..5);
+    end(&mut w, process, succeeded(), &["first succeeded", "second succeeded"]).await;
+    assert_eq!(kept(&w.store).await, [2], "what it computed is kept anew");
+    let listed = w.store.kept_scores(None, None, 9).await.expect("listed").items;
+    assert_eq!((listed[0].n_scores, listed[0].n_hits), (2, 3));
 }

@@ -5,7 +5,13 @@
 use candle_core::Tensor;
 use serde_json::{Map, Value};
 
-use super::{Family, Name, NormKind, Part, metadata::Metadata, name, set_windows, settings::Settings};
+use super::{
+    Family, Name, NormKind, Part,
+    keys::{Keys, not_in_gguf},
+    metadata::Metadata,
+    name, set_windows,
+    settings::Settings,
+};
 use crate::model::{
     ModelConfig, ModelError,
     config::Biases,
@@ -40,6 +46,15 @@ pub(super) static GEMMA2: Family = Family {
         Ok(())
     },
     from_gguf,
+    to_gguf,
+    add_keys: |config, keys| {
+        for (key, cap) in
+            [("attn_logit_softcapping", config.attention_softcap), ("final_logit_softcapping", config.logit_softcap)]
+        {
+            cap.into_iter().for_each(|cap| keys.number(key, cap));
+        }
+        add_common_keys(config, keys)
+    },
 };
 
 /// Gemma 3, and the text part of its larger models on its own.
@@ -61,6 +76,11 @@ pub(super) static GEMMA3: Family = Family {
         Ok(())
     },
     from_gguf,
+    to_gguf,
+    add_keys: |config, keys| {
+        keys.number("rope.freq_base_swa", config.ropes[1].theta);
+        add_common_keys(config, keys)
+    },
 };
 
 const GEMMA2_NAMES: [Name; 14] = [
@@ -148,16 +168,25 @@ fn add_common(metadata: &Metadata<'_>, json: &mut Map<String, Value>, layers_27b
     Ok(())
 }
 
+fn add_common_keys(config: &ModelConfig, keys: &mut Keys) -> Result<(), ModelError> {
+    if !config.tied {
+        return Err(not_in_gguf(config, "a head that is not the embedding"));
+    }
+    let window = config.layers.iter().find_map(|layer| layer.window);
+    keys.whole("attention.sliding_window", window.ok_or_else(|| not_in_gguf(config, "layers without a window"))?);
+    Ok(())
+}
+
 /// GGUF holds 1 + the weight of a norm.
 fn from_gguf(_: &ModelConfig, part: Part, tensor: Tensor) -> candle_core::Result<Tensor> {
-    match part {
-        Part::FinalNorm
-        | Part::AttentionNorm
-        | Part::QNorm
-        | Part::KNorm
-        | Part::PostAttentionNorm
-        | Part::MlpNorm
-        | Part::PostMlpNorm => tensor.affine(1.0, -1.0),
-        _ => Ok(tensor),
-    }
+    if is_norm(part) { tensor.affine(1.0, -1.0) } else { Ok(tensor) }
+}
+
+fn to_gguf(_: &ModelConfig, part: Part, tensor: Tensor) -> candle_core::Result<Tensor> {
+    if is_norm(part) { tensor.affine(1.0, 1.0) } else { Ok(tensor) }
+}
+
+fn is_norm(part: Part) -> bool {
+    use Part::{AttentionNorm, FinalNorm, KNorm, MlpNorm, PostAttentionNorm, PostMlpNorm, QNorm};
+    matches!(part, FinalNorm | AttentionNorm | QNorm | KNorm | PostAttentionNorm | MlpNorm | PostMlpNorm)
 }

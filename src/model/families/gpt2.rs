@@ -1,6 +1,6 @@
 //! GPT-2: learned positions, layer normalisation, biases everywhere; matrices stored (in, out).
 
-use super::{Family, Name, NormKind, Part, as_it_is, name};
+use super::{Family, Name, NormKind, Part, as_it_is, name, no_keys};
 use crate::model::{
     ModelError,
     config::Biases,
@@ -31,10 +31,13 @@ pub(super) static GPT2: Family = Family {
     },
     add_json: |_, json| {
         json.remove("hidden_act");
+        json.insert("n_inner".into(), json["intermediate_size"].clone());
         json.insert("activation_function".into(), "gelu_new".into());
         Ok(())
     },
     from_gguf: as_it_is,
+    to_gguf: as_it_is,
+    add_keys: no_keys,
 };
 
 const NAMES: [Name; 10] = [

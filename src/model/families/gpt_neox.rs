@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use super::{Family, Name, NormKind, Part, name};
+use super::{Family, Name, NormKind, Part, keys::not_in_gguf, name};
 use crate::model::{ModelConfig, config::Biases};
 
 /// See the module.
@@ -36,6 +36,14 @@ pub(super) static GPT_NEOX: Family = Family {
         Ok(())
     },
     from_gguf,
+    to_gguf,
+    add_keys: |config, keys| {
+        if config.tied {
+            return Err(not_in_gguf(config, "a head that is the embedding"));
+        }
+        keys.flag("use_parallel_residual", config.is_parallel);
+        Ok(())
+    },
 };
 
 const NAMES: [Name; 9] = [
@@ -58,4 +66,14 @@ fn from_gguf(config: &ModelConfig, part: Part, tensor: Tensor) -> candle_core::R
     let shape = tensor.shape().clone();
     let heads = config.heads;
     tensor.reshape((3, heads.query, heads.size, ()))?.transpose(0, 1)?.contiguous()?.reshape(shape)
+}
+
+/// Takes each head's query, key and value apart.
+fn to_gguf(config: &ModelConfig, part: Part, tensor: Tensor) -> candle_core::Result<Tensor> {
+    if part != Part::Qkv {
+        return Ok(tensor);
+    }
+    let shape = tensor.shape().clone();
+    let heads = config.heads;
+    tensor.reshape((heads.query, 3, heads.size, ()))?.transpose(0, 1)?.contiguous()?.reshape(shape)
 }

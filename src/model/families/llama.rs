@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Family, Name, NormKind, Part, name, nothing_to_add};
+use super::{Family, Name, NormKind, Part, name, no_keys};
 use crate::model::{ModelConfig, ModelError, config::Biases};
 
 /// See the module.
@@ -21,8 +21,14 @@ pub(super) static LLAMA: Family = Family {
         config.biases = Biases { qkv: attention, output: attention, mlp: settings.flag("mlp_bias")?.unwrap_or(false) };
         Ok::<_, ModelError>(())
     },
-    add_json: nothing_to_add,
+    add_json: |metadata, json| {
+        json.insert("attention_bias".into(), metadata.has_tensor("blk.0.attn_q.bias").into());
+        json.insert("mlp_bias".into(), metadata.has_tensor("blk.0.ffn_down.bias").into());
+        Ok(())
+    },
     from_gguf,
+    to_gguf,
+    add_keys: no_keys,
 };
 
 /// Also those of families that only add to them.
@@ -53,6 +59,18 @@ fn from_gguf(config: &ModelConfig, part: Part, tensor: Tensor) -> candle_core::R
     tensor.reshape((heads, half, 2, ()))?.transpose(1, 2)?.contiguous()?.reshape(shape)
 }
 
+/// Interleaves the halves.
+pub(super) fn to_gguf(config: &ModelConfig, part: Part, tensor: Tensor) -> candle_core::Result<Tensor> {
+    let heads = match part {
+        Part::Q => config.heads.query,
+        Part::K => config.heads.key_value,
+        _ => return Ok(tensor),
+    };
+    let half = tensor.dim(0)? / heads / 2;
+    let shape = tensor.shape().clone();
+    tensor.reshape((heads, 2, half, ()))?.transpose(1, 2)?.contiguous()?.reshape(shape)
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -60,16 +78,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_come_back_in_order() {
+    fn halves_come_back_in_order_and_go_again() {
         let json = br#"{"architectures":["LlamaForCausalLM"],"hidden_size":4,"intermediate_size":4,"num_hidden_layers":1,
             "num_attention_heads":1,"vocab_size":4,"rms_norm_eps":1e-5,"max_position_embeddings":8,"hidden_act":"silu"}"#;
         let config = ModelConfig::from_json(json).expect("read");
         // One head of size 4: llama.cpp keeps rows 0, 2, 1, 3.
         for shape in [vec![4, 1], vec![4]] {
             let stored = Tensor::from_vec(vec![0f32, 2., 1., 3.], shape.clone(), &Device::Cpu).expect("made");
-            let back = from_gguf(&config, Part::Q, stored).expect("computed");
+            let back = from_gguf(&config, Part::Q, stored.clone()).expect("computed");
+            let again = to_gguf(&config, Part::Q, back.clone()).expect("computed");
+            assert_eq!(numbers(&again), numbers(&stored));
             assert_eq!(back.dims(), shape);
-            assert_eq!(back.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("read"), [0., 1., 2., 3.]);
+            assert_eq!(numbers(&back), [0., 1., 2., 3.]);
         }
+    }
+
+    fn numbers(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().and_then(|t| t.to_vec1()).expect("read")
     }
 }

@@ -43,6 +43,11 @@ impl<'a> Metadata<'a> {
         self.get(key).and_then(|value| value.to_bool().ok())
     }
 
+    /// Whether the file has a tensor of this name.
+    pub(super) fn has_tensor(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+
     fn missing(&self, key: &str) -> ModelError {
         ModelError::invalid(format!("the GGUF file has no number {}.{key}", self.architecture))
     }
@@ -78,6 +83,7 @@ impl<'a> Metadata<'a> {
         set("rope_scaling", self.rope_scaling()?);
         set("bos_token_id", token("bos").map(|id| id as u64).into());
         set("eos_token_id", token("eos").map(|id| id as u64).into());
+        set("pad_token_id", token("padding").map(|id| id as u64).into());
         (family.add_json)(self, &mut json)?;
         Ok(json)
     }

@@ -1,6 +1,6 @@
 //! Mistral (arXiv 2310.06825): Llama whose queries may see a window only.
 
-use super::{Family, NormKind, as_it_is, llama, nothing_to_add, set_windows};
+use super::{Family, NormKind, as_it_is, llama, no_keys, nothing_to_add, set_windows};
 
 /// See the module.
 pub(super) static MISTRAL: Family = Family {
@@ -16,4 +16,6 @@ pub(super) static MISTRAL: Family = Family {
     read: |config, settings| set_windows(config, settings, |_| true),
     add_json: nothing_to_add,
     from_gguf: as_it_is,
+    to_gguf: llama::to_gguf,
+    add_keys: no_keys,
 };

@@ -5,6 +5,7 @@
 mod gemma;
 mod gpt2;
 mod gpt_neox;
+pub(super) mod keys;
 mod llama;
 pub(super) mod metadata;
 mod mistral;
@@ -13,6 +14,7 @@ mod qwen;
 pub(super) mod settings;
 
 use candle_core::Tensor;
+use keys::Keys;
 use metadata::Metadata;
 use serde_json::{Map, Value};
 use settings::Settings;
@@ -117,6 +119,10 @@ pub struct Family {
     pub(super) add_json: fn(&Metadata<'_>, &mut Map<String, Value>) -> Result<(), ModelError>,
     /// Turns a GGUF file's tensor into Hugging Face's.
     pub(super) from_gguf: fn(&ModelConfig, Part, Tensor) -> candle_core::Result<Tensor>,
+    /// Turns it back.
+    pub(super) to_gguf: fn(&ModelConfig, Part, Tensor) -> candle_core::Result<Tensor>,
+    /// Adds what is its own to a GGUF file's metadata.
+    pub(super) add_keys: fn(&ModelConfig, &mut Keys) -> Result<(), ModelError>,
 }
 
 impl PartialEq for Family {
@@ -155,6 +161,11 @@ impl Family {
         })
     }
 
+    /// The family its models are in a GGUF file.
+    pub(super) fn in_gguf(&'static self) -> &'static Self {
+        if self.gguf.is_some() { self } else { &llama::LLAMA }
+    }
+
     /// Whether queries, keys and values are one layer.
     pub(super) fn is_fused(&self) -> bool {
         self.names.iter().any(|name| name.part == Part::Qkv)
@@ -176,6 +187,22 @@ impl Family {
         let is_it = |name: &&Name| name.gguf == path && name.part.is_of_block() == layer.is_some();
         let part = self.names.iter().find(is_it)?.part;
         Some((part, format!("{}.{kind}", self.hf_name(part, layer.unwrap_or(0)))))
+    }
+
+    /// The block a Hugging Face name belongs to, counted from 0.
+    pub(super) fn layer_of(&self, hf_name: &str) -> Option<usize> {
+        hf_name.strip_prefix(self.blocks)?.strip_prefix('.')?.split_once('.')?.0.parse().ok()
+    }
+
+    /// The name in GGUF files of the tensor with this Hugging Face name.
+    pub(super) fn gguf_tensor(&self, hf_name: &str) -> Option<String> {
+        let part = self.part_of(hf_name)?;
+        let gguf = self.names.iter().find(|name| name.part == part)?.gguf;
+        let kind = hf_name.rsplit_once('.')?.1;
+        Some(match self.layer_of(hf_name) {
+            Some(layer) => format!("blk.{layer}.{gguf}.{kind}"),
+            None => format!("{gguf}.{kind}"),
+        })
     }
 
     /// The name the weights are known by here of one in a Hugging Face file: some files leave out what all names begin with.
@@ -242,6 +269,12 @@ fn nothing_to_add(_: &Metadata<'_>, _: &mut Map<String, Value>) -> Result<(), Mo
     Ok(())
 }
 
+/// For families that GGUF's general keys describe.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of all families")]
+fn no_keys(_: &ModelConfig, _: &mut Keys) -> Result<(), ModelError> {
+    Ok(())
+}
+
 /// For families whose tensors are the same in GGUF.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of all families")]
 fn as_it_is(_: &ModelConfig, _: Part, tensor: Tensor) -> candle_core::Result<Tensor> {
@@ -261,8 +294,9 @@ mod tests {
                 assert_eq!(family.part_of(&hf), Some(name.part), "{hf}");
                 assert_eq!(family.full_name(&hf), hf);
                 let gguf = if name.part.is_of_block() { format!("blk.3.{}", name.gguf) } else { name.gguf.to_owned() };
-                let found = family.of_gguf_tensor(&format!("{gguf}.weight"));
-                assert_eq!(found, Some((name.part, hf)), "{gguf}");
+                let gguf = format!("{gguf}.weight");
+                assert_eq!(family.gguf_tensor(&hf), Some(gguf.clone()));
+                assert_eq!(family.of_gguf_tensor(&gguf), Some((name.part, hf)), "{gguf}");
             }
             let all = TargetModules::ByArchitecture(TargetChoice::AllLinear);
             assert_eq!(all.of_architecture(family.architecture), Ok(family.targets()));

@@ -16,13 +16,22 @@ pub(super) static PHI3: Family = Family {
     names: &NAMES,
     read: |config, settings| set_windows(config, settings, |_| true),
     add_json: |metadata, json| {
-        json.insert("sliding_window".into(), metadata.optional_whole("attention.sliding_window").into());
+        let window = metadata.optional_whole("attention.sliding_window").filter(|window| *window > 0);
+        json.insert("sliding_window".into(), window.into());
         let size = metadata.optional_whole("rope.dimension_count");
         let head = metadata.whole("embedding_length")? / metadata.whole("attention.head_count")?.max(1);
         json.insert("partial_rotary_factor".into(), size.map_or(1.0, |size| size as f64 / head.max(1) as f64).into());
         Ok(())
     },
     from_gguf: as_it_is,
+    to_gguf: as_it_is,
+    add_keys: |config, keys| {
+        let length = config.told("original_max_position_embeddings").unwrap_or(config.max_position_embeddings);
+        keys.whole("rope.scaling.original_context_length", length);
+        // 0 tells Phi-4 from those with a window.
+        keys.whole("attention.sliding_window", config.layers[0].window.unwrap_or(0));
+        Ok(())
+    },
 };
 
 const NAMES: [Name; 9] = [

@@ -1,7 +1,9 @@
 //! Qwen 2, 2.5 and 3 (arXiv 2407.10671, 2505.09388): Llama with biases on queries, keys and values; or, from 3 on, with these
 //! queries and keys normalised instead.
 
-use super::{Family, Name, NormKind, Part, as_it_is, llama, name, nothing_to_add, set_windows, settings::Settings};
+use super::{
+    Family, Name, NormKind, Part, as_it_is, llama, name, no_keys, nothing_to_add, set_windows, settings::Settings,
+};
 use crate::model::{ModelConfig, ModelError, config::Biases};
 
 /// Qwen 2 and 2.5.
@@ -21,6 +23,8 @@ pub(super) static QWEN2: Family = Family {
     },
     add_json: nothing_to_add,
     from_gguf: as_it_is,
+    to_gguf: as_it_is,
+    add_keys: no_keys,
 };
 
 /// Qwen 3.
@@ -41,6 +45,8 @@ pub(super) static QWEN3: Family = Family {
     },
     add_json: nothing_to_add,
     from_gguf: as_it_is,
+    to_gguf: as_it_is,
+    add_keys: no_keys,
 };
 
 const QWEN3_NAMES: [Name; 14] = [

@@ -6,11 +6,14 @@ mod pre_tokenizer;
 mod sentence_piece;
 mod vocabulary;
 mod word_patterns;
+mod write;
 
 use std::{io::BufReader, path::Path};
 
 use candle_core::quantized::gguf_file::Content;
 use tokenizers::Tokenizer;
+
+pub use self::write::tokenizer_keys;
 
 use self::metadata::Metadata;
 use super::{
