@@ -47,7 +47,7 @@ struct AdapterConfig {
 /// Finds out what a model is and that its files are whole, reading headers only.
 pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
     let config = match location.format {
-        WeightsFormat::Scores => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
+        WeightsFormat::Scores | WeightsFormat::Remote => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
         WeightsFormat::Gguf => gguf::inspect(&location.weights)?,
         WeightsFormat::Huggingface => {
             let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;
@@ -99,7 +99,9 @@ impl Weights {
             Ok(())
         };
         let config = match location.format {
-            WeightsFormat::Scores => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
+            WeightsFormat::Scores | WeightsFormat::Remote => {
+                return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL));
+            }
             WeightsFormat::Gguf => gguf::read_weights(&location.weights, &mut keep)?,
             WeightsFormat::Huggingface => {
                 let config = ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?)?;

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::domain::AllowedRemotes;
+
 /// How a worker works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerConfig {
@@ -11,6 +13,8 @@ pub struct WorkerConfig {
     pub n_slots: u16,
     /// How many models are fetched at once.
     pub n_registrations: u16,
+    /// The other servers that runs may ask.
+    pub remotes: AllowedRemotes,
     /// How long a process that was told to stop may take to save its state, before it is killed.
     pub grace: Duration,
     /// How long a worker that gives no sign of life keeps its runs.
@@ -29,6 +33,7 @@ impl WorkerConfig {
             data_dir,
             n_slots,
             n_registrations: 2,
+            remotes: AllowedRemotes::default(),
             grace: Duration::from_mins(1),
             lease: Duration::from_secs(15),
             interval: Duration::from_millis(250),

@@ -1,5 +1,6 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
+mod fake_server;
 mod families;
 mod given_scores;
 mod golden;
@@ -8,6 +9,7 @@ mod hub;
 mod methods;
 mod oracle;
 mod parity;
+mod remote;
 mod resume;
 mod sampling;
 mod scores;
