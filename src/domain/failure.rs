@@ -15,6 +15,8 @@ pub enum FailureCode {
     UnsupportedModel,
     /// The model's source could not be fetched.
     SourceUnavailable,
+    /// A reference on another server does not answer.
+    RemoteUnavailable,
     /// The loss or a gradient was not a finite number.
     NonFiniteLoss,
     /// A reference log-probability is missing or not a finite number.

@@ -17,6 +17,7 @@ mod objective;
 mod problem;
 mod reference_list;
 mod reference_score;
+mod remote;
 mod run_spec;
 mod scores_summary;
 mod sides;
@@ -43,6 +44,7 @@ pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
+pub use remote::{AllowedRemotes, RemoteDialect, RemoteModel, RemoteRecord, RemoteTokenizer};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use scores_summary::ScoresSummary;
 pub use sides::Sides;

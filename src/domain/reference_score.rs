@@ -19,11 +19,13 @@ pub enum ScorePrecision {
     Bfloat16,
     /// Factors rounded as bfloat16, weights stored in float32: the base of a run that trains all of its weights.
     Bfloat16Products,
+    /// As another server computes it.
+    AsServed,
 }
 
 impl ScorePrecision {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Float32, Self::Bfloat16, Self::Bfloat16Products];
+    pub const ALL: [Self; 4] = [Self::Float32, Self::Bfloat16, Self::Bfloat16Products, Self::AsServed];
 
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {
@@ -31,11 +33,12 @@ impl ScorePrecision {
             Self::Float32 => "float32",
             Self::Bfloat16 => "bfloat16",
             Self::Bfloat16Products => "bfloat16_products",
+            Self::AsServed => "as_served",
         }
     }
 
-    /// What a run with these settings scores its base, or another reference, in.
-    pub fn of(settings: &Hyperparameters, is_base: bool) -> Self {
+    /// What a run with these settings scores its base, or another model of its own, in.
+    pub(super) fn of(settings: &Hyperparameters, is_base: bool) -> Self {
         match settings.dtype {
             Dtype::Float32 => Self::Float32,
             Dtype::Bfloat16 if is_base && settings.lora.is_none() => Self::Bfloat16Products,

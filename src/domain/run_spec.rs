@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hyperparameters, InspectSpec, JobId, Method, ModelId, ModelLocation, ModelSource};
+use super::{
+    Hyperparameters, InspectSpec, JobId, Method, ModelId, ModelLocation, ModelSource, RemoteTokenizer, ScorePrecision,
+    WeightsFormat,
+};
 
 /// The work of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,7 +16,7 @@ pub enum RunSpec {
     /// Fine-tune a model.
     Train(Box<TrainSpec>),
     /// Fetch a model and find out what it is.
-    Register(RegisterSpec),
+    Register(Box<RegisterSpec>),
     /// Answer a question about a model.
     Inspect(InspectSpec),
 }
@@ -29,6 +32,16 @@ pub struct ResolvedReference {
     pub location: ModelLocation,
     /// Its weight under `weighting: fixed`.
     pub weight: Option<f64>,
+}
+
+impl ResolvedReference {
+    /// What a run with these settings has its scores in; `is_base` is the reference that the policy starts from.
+    pub fn precision(&self, settings: &Hyperparameters, is_base: bool) -> ScorePrecision {
+        match self.location.format {
+            WeightsFormat::Remote => ScorePrecision::AsServed,
+            _ => ScorePrecision::of(settings, is_base),
+        }
+    }
 }
 
 /// A fine-tuning run.
@@ -65,4 +78,7 @@ pub struct RegisterSpec {
     /// Directory of the uploaded files, each under its id.
     #[serde(default)]
     pub files_dir: PathBuf,
+    /// Of a model on another server: whose template renders its prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<RemoteTokenizer>,
 }

@@ -39,7 +39,7 @@ impl ScoresSummary {
     /// SELM asks its base alone for the third completion, so it can.
     pub fn unfit_for(&self, method: &Method, objective: &ObjectiveSpec) -> Option<String> {
         if let Method::TokenLevel(_) = method {
-            let message = "token_level weighs single tokens, and scores made elsewhere are sums over whole completions: take \
+            let message = "token_level weighs single tokens, and all that is known here are sums over whole completions: take \
                            references with weights";
             return Some(message.to_owned());
         }

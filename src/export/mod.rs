@@ -44,7 +44,7 @@ pub fn export(
     let written = match format {
         WeightsFormat::Huggingface => write_directory(location, dtype, &beside),
         WeightsFormat::Gguf => write_file(location, dtype, &beside),
-        WeightsFormat::Scores => Err(anyhow::anyhow!(WeightsFormat::NOT_A_MODEL)),
+        WeightsFormat::Scores | WeightsFormat::Remote => Err(anyhow::anyhow!(WeightsFormat::NOT_A_MODEL)),
     };
     let exported = match written {
         Ok(exported) => exported,

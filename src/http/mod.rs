@@ -50,7 +50,7 @@ use self::{
     observe::observe,
 };
 pub use self::{openapi::document, serve::serve};
-use crate::store::Store;
+use crate::{domain::AllowedRemotes, store::Store};
 
 /// What the API is allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Settings {
     pub max_checks: usize,
     /// Whether a client may register a model that lies on this machine (`path:`).
     pub allow_path_models: bool,
+    /// The other servers that may be registered as references (`remote:`).
+    pub remotes: AllowedRemotes,
 }
 
 /// Tells whether the worker is alive; http must not know the worker itself.
@@ -105,6 +107,7 @@ impl App {
             max_requests: 8,
             max_checks: 1,
             allow_path_models: true,
+            remotes: AllowedRemotes::default(),
         };
         let store = Store::open(data_dir).await.expect("store");
         Self::open(store, settings, Arc::new(|| true)).await.expect("app")

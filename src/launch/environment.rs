@@ -40,6 +40,9 @@ const FOR_FETCHING: &[&str] = &[
     "MRPO_PIP",
 ];
 
+/// What asking another server needs: keys, one per model or one for all, and how patient to be.
+const FOR_REMOTES: &str = "MRPO_REMOTE_";
+
 /// The same, by how the name begins.
 const FOR_FETCHING_FAMILIES: &[&str] = &["HF_", "PIP_"];
 
@@ -54,6 +57,7 @@ pub(super) fn inherited(
 fn is_needed(work: Work, name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     FOR_ALL.contains(&name)
+        || work != Work::Inspect && name.starts_with(FOR_REMOTES)
         || work == Work::Register
             && (FOR_FETCHING.contains(&name) || FOR_FETCHING_FAMILIES.iter().any(|family| name.starts_with(family)))
 }
@@ -63,14 +67,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_gets_no_keys_and_a_registration_only_those_of_fetching() {
-        let all = ["PATH", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PIP_INDEX_URL", "https_proxy"];
+    fn a_run_gets_the_keys_of_remotes_alone_and_a_registration_those_of_fetching() {
+        let all =
+            ["PATH", "MRPO_REMOTE_KEY_JUDGE", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PIP_INDEX_URL", "https_proxy"];
         let names = |work| {
             let pairs = all.iter().map(|name| (OsString::from(name), OsString::from("x")));
             inherited(work, pairs).map(|(name, _)| name.into_string().expect("text")).collect::<Vec<_>>()
         };
-        assert_eq!(names(Work::Train { slot: 0 }), ["PATH"]);
+        assert_eq!(names(Work::Train { slot: 0 }), ["PATH", "MRPO_REMOTE_KEY_JUDGE"]);
         assert_eq!(names(Work::Inspect), ["PATH"]);
-        assert_eq!(names(Work::Register), ["PATH", "HF_TOKEN", "PIP_INDEX_URL", "https_proxy"]);
+        assert_eq!(
+            names(Work::Register),
+            ["PATH", "MRPO_REMOTE_KEY_JUDGE", "HF_TOKEN", "PIP_INDEX_URL", "https_proxy"]
+        );
     }
 }

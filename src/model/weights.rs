@@ -69,7 +69,7 @@ struct AdapterConfig {
 /// Finds out what a model is and that its files are whole, reading headers only.
 pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
     let config = match location.format {
-        WeightsFormat::Scores => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
+        WeightsFormat::Scores | WeightsFormat::Remote => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
         WeightsFormat::Gguf => gguf::inspect(&location.weights)?,
         WeightsFormat::Huggingface => {
             let config = read_config(location)?;
@@ -92,7 +92,7 @@ pub fn inspect(location: &ModelLocation) -> Result<ModelFacts, ModelError> {
 /// The shape of a model, without its weights.
 pub(super) fn read_config(location: &ModelLocation) -> Result<ModelConfig, ModelError> {
     match location.format {
-        WeightsFormat::Scores => Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
+        WeightsFormat::Scores | WeightsFormat::Remote => Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
         WeightsFormat::Gguf => gguf::read_config(&location.weights),
         WeightsFormat::Huggingface => ModelConfig::from_json(&fs_err::read(location.weights.join("config.json"))?),
     }
@@ -136,7 +136,7 @@ fn each_found(
         Ok(Found::Dense(tensor))
     };
     let config = match location.format {
-        WeightsFormat::Scores => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
+        WeightsFormat::Scores | WeightsFormat::Remote => return Err(ModelError::invalid(WeightsFormat::NOT_A_MODEL)),
         WeightsFormat::Gguf => gguf::read_weights(&location.weights, |read| {
             let name = read.name.clone();
             let stays = matrices == Matrices::AsStored && read.is_quantised() && !updated.contains(&name);

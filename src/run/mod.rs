@@ -11,6 +11,8 @@ mod kept_scores;
 mod prepare;
 mod references;
 mod register;
+mod register_remote;
+mod remote;
 mod signal;
 mod training;
 

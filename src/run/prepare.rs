@@ -46,17 +46,33 @@ pub(super) struct Prepared {
 impl Prepared {
     /// The names of what a reference is asked, in its own rendering: a row per completion, as [`Self::scoring_row`] has them.
     pub(super) fn row_digests(&self, codec: &Codec) -> Result<Vec<String>, TextError> {
-        let PreferencePair { prompt, chosen, rejected, extra, .. } = &self.pair;
-        let prompt = codec.render_prompt(prompt)?;
+        Ok(self.row_digests_in(&codec.render_prompt(&self.pair.prompt)?))
+    }
+
+    /// The same of a prompt that is rendered already.
+    pub(super) fn row_digests_in(&self, prompt: &str) -> Vec<String> {
+        let PreferencePair { chosen, rejected, extra, .. } = &self.pair;
         let outside_weight = self.outside_weight;
         let row = |completion: &str, spans: Option<&Vec<_>>| {
             let weighting = spans.map(|spans| TokenWeighting { spans, outside_weight });
-            row_digest(&prompt, completion, self.n_chars_kept, weighting)
+            row_digest(prompt, completion, self.n_chars_kept, weighting)
         };
         let spans = extra.spans.as_ref();
         let mut rows = vec![row(chosen, spans.map(|s| &s.chosen)), row(rejected, spans.map(|s| &s.rejected))];
         rows.extend(extra.reference_response.as_ref().map(|response| row(response, None)));
-        Ok(rows)
+        rows
+    }
+
+    /// The completions' texts, as many as there are rows.
+    pub(super) fn completions(&self) -> impl Iterator<Item = &str> {
+        let PreferencePair { chosen, rejected, extra, .. } = &self.pair;
+        [chosen.as_str(), rejected.as_str()].into_iter().chain(extra.reference_response.as_deref())
+    }
+
+    /// A rendered prompt, cut as the policy's was.
+    pub(super) fn cut<'a>(&self, prompt: &'a str) -> &'a str {
+        let Some(n_kept) = self.n_chars_kept.filter(|n| *n > 0) else { return prompt };
+        prompt.char_indices().rev().nth(n_kept - 1).map_or(prompt, |(at, _)| &prompt[at..])
     }
 
     /// The completions in a reference's own tokens: chosen, rejected, and the reference response where there is one.

@@ -14,12 +14,12 @@ use super::{
     journal::Journal,
     kept_scores::{KeptScores, OfReference},
     prepare::Prepared,
-    signal,
+    remote, signal,
 };
 use crate::{
     domain::{
         Dtype, Failure, FailureCode, Hyperparameters, Phase, ResolvedReference, RunEvent, ScoreKey, ScorePrecision,
-        ScoringCount, TrainSpec, WeightsFormat,
+        ScoresSummary, ScoringCount, TrainSpec, WeightsFormat,
     },
     model::{Decoder, Matrices, Parameters, Tuning, Weights},
     run_dir::RunDir,
@@ -65,7 +65,13 @@ impl<'a> Scores<'a> {
         for reference in all().filter(is_given) {
             given.insert(reference.digest.as_str(), given_scores::column(reference, spec, &pairs, journal)?);
         }
-        codecs.load_all(all().filter(|reference| !is_given(reference)))?;
+        let has_weights = |reference: &&ResolvedReference| !reference.location.format.is_reference_only();
+        for reference in all().filter(|reference| !has_weights(reference)) {
+            if let Some(why) = ScoresSummary::default().unfit_for(&spec.method, &settings.objective) {
+                return Err(unusable(reference, &why).into());
+            }
+        }
+        codecs.load_all(all().filter(has_weights))?;
         let kept = KeptScores::open(run)?;
         let total = ScoringCount { duration_ms: milliseconds(began.elapsed()), ..ScoringCount::default() };
         Ok(Self { settings, device, codecs, pairs, kept, given, total })
@@ -86,19 +92,41 @@ impl<'a> Scores<'a> {
             self.tell(reference, None, ScoringCount { n_known, ..ScoringCount::default() }, journal)?;
             return Ok(Some(column));
         }
+        let precision = reference.precision(self.settings, policy.is_some());
+        let mut kept = self.kept.of(&reference.digest, precision);
+        if reference.location.format == WeightsFormat::Remote {
+            let rows = remote::compute_missing(reference, &mut self.codecs, &self.pairs, &mut kept, journal)?;
+            let Some(rows) = rows else { return Ok(None) };
+            return self.finish(reference, precision, &rows, began, journal).map(Some);
+        }
         let (codec, rows) = self.codecs.rows_of(reference, &self.pairs)?;
-        let precision = ScorePrecision::of(self.settings, policy.is_some());
-        let kept = self.kept.of(&reference.digest, precision);
         let mut scoring = Scoring { reference, pairs: &self.pairs, codec, rows: rows.clone(), kept };
         if !scoring.compute_missing((self.settings.dtype, self.device), policy, journal)? {
             return Ok(None);
         }
-        let column = scoring.column()?;
-        let (n_known, n_computed) = scoring.kept.count(rows.iter().flatten());
+        self.finish(reference, precision, &rows, began, journal).map(Some)
+    }
+
+    /// All scores are there: takes them, and tells what they have cost.
+    fn finish(
+        &mut self,
+        reference: &ResolvedReference,
+        precision: ScorePrecision,
+        rows: &[Vec<String>],
+        began: Instant,
+        journal: &mut Journal,
+    ) -> anyhow::Result<Column> {
+        let mut kept = self.kept.of(&reference.digest, precision);
+        let mut column = Vec::with_capacity(self.pairs.len());
+        for (pair, rows) in self.pairs.iter().zip(rows) {
+            let scores = rows.iter().map(|row| kept.get(row, pair.pair.line));
+            column.push(scores.collect::<anyhow::Result<Vec<_>>>()?);
+        }
+        let (n_known, n_computed) = kept.count(rows.iter().flatten());
         let count = ScoringCount { n_known, n_computed, duration_ms: milliseconds(began.elapsed()) };
         let key = ScoreKey { digest: reference.digest.clone(), precision };
         self.tell(reference, Some(key), count, journal)?;
-        Ok(Some(column))
+        Ok(column)
     }
 
     fn tell(
@@ -205,15 +233,6 @@ impl Scoring<'_> {
         let model = &self.reference.model;
         let message = format!("the log-probability of line {line} under {model} is not a finite number");
         Err(Failure::new(FailureCode::InvalidReferenceScore, message))
-    }
-
-    fn column(&mut self) -> anyhow::Result<Column> {
-        let mut column = Vec::with_capacity(self.pairs.len());
-        for (pair, rows) in self.pairs.iter().zip(self.rows.iter()) {
-            let scores = rows.iter().map(|row| self.kept.get(row, pair.pair.line));
-            column.push(scores.collect::<anyhow::Result<Vec<_>>>()?);
-        }
-        Ok(column)
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::io::BufReader;
 
-use super::journal::Journal;
+use super::{journal::Journal, register_remote};
 use crate::{
     dataset::read_scores,
-    domain::{Failure, FailureCode, ModelInfo, ModelLocation, Phase, RegisterSpec, RunEvent, WeightsFormat},
+    domain::{
+        Failure, FailureCode, ModelInfo, ModelLocation, ModelSource, Phase, RegisterSpec, RunEvent, WeightsFormat,
+    },
     fetch::{FetchError, digest, fetch},
     model::{ModelError, inspect},
     text::{Codec, TextError},
@@ -13,6 +15,11 @@ use crate::{
 
 /// Executes the run. Returns its last event.
 pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Result<RunEvent> {
+    if let ModelSource::Remote(remote) = &spec.source {
+        let model = register_remote::remote(remote, spec, journal)?;
+        journal.say(RunEvent::Registered { model })?;
+        return Ok(RunEvent::Succeeded { model: None, n_trained_tokens: 0 });
+    }
     journal.progress(Phase::Fetching, 0, 0, None)?;
     let mut last_percent = 0;
     let mut on_progress = |done: u64, total: u64| {

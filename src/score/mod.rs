@@ -1,5 +1,7 @@
 //! Log-probabilities of completions under a frozen model: what a reference contributes, computed once and kept.
 
+pub mod remote;
+
 use candle_core::Result;
 
 use crate::model::{Decoder, Parameters, Purpose, layout::Packed};

@@ -45,7 +45,7 @@ impl Codec {
                 Self::new(huggingface::load(&location.weights)?, Some(location.weights.clone()))
             }
             WeightsFormat::Gguf => Self::new(gguf::load(&location.weights)?, None),
-            WeightsFormat::Scores => Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
+            WeightsFormat::Scores | WeightsFormat::Remote => Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
         }
     }
 
@@ -111,6 +111,19 @@ impl Codec {
     /// user message. Without: a text as it is; messages as `{role}:\n{content}\n\n` each, then `assistant:\n`.
     pub fn render_prompt(&self, prompt: &Prompt) -> Result<String, TextError> {
         render::prompt(self.template.as_ref(), prompt)
+    }
+
+    /// A rendered prompt without the token that begins a text, where the tokenizer puts that there itself.
+    pub fn without_bos<'a>(&self, rendered: &'a str) -> &'a str {
+        match &self.bos {
+            Some(bos) if self.starts_with_bos => rendered.strip_prefix(bos.text.as_str()).unwrap_or(rendered),
+            _ => rendered,
+        }
+    }
+
+    /// The text of the token that ends a completion.
+    pub fn end_text(&self) -> String {
+        self.of_template.id_to_token(self.end_id).unwrap_or_default()
     }
 
     /// The prompt's tokens. A template's text may name special tokens, the BOS among them; without a template BOS is put

@@ -23,5 +23,6 @@ pub use encoded_pair::EncodedPair;
 pub use error::TextError;
 pub use fit::{Fit, FitReport, TooLong, cut_prompt_to_chars, fit};
 pub use gguf::tokenizer_keys;
+pub use render::plain_prompt;
 pub use row_digest::{TokenWeighting, row_digest};
 pub use same_text::text_fingerprint;

@@ -3,13 +3,20 @@
 use super::{error::TextError, template::ChatTemplate};
 use crate::dataset::{Message, Prompt};
 
+/// The prompt in the plain format of models without a template.
+pub fn plain_prompt(prompt: &Prompt) -> String {
+    match prompt {
+        Prompt::Text(text) => text.clone(),
+        Prompt::Messages(messages) => plain(messages),
+    }
+}
+
 /// The prompt up to where the assistant begins to speak; see [`super::Codec::render_prompt`].
 pub(super) fn prompt(template: Option<&ChatTemplate>, prompt: &Prompt) -> Result<String, TextError> {
     match (template, prompt) {
         (Some(template), Prompt::Text(text)) => template.render(&[message("user", text)], true),
         (Some(template), Prompt::Messages(messages)) => template.render(messages, true),
-        (None, Prompt::Text(text)) => Ok(text.clone()),
-        (None, Prompt::Messages(messages)) => Ok(plain(messages)),
+        (None, prompt) => Ok(plain_prompt(prompt)),
     }
 }
 

@@ -13,7 +13,9 @@ use crate::domain::{ModelLocation, WeightsFormat};
 pub fn text_fingerprint(location: &ModelLocation) -> Result<[u8; 32], TextError> {
     let mut hash = Sha256::new();
     match location.format {
-        WeightsFormat::Scores => return Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
+        WeightsFormat::Scores | WeightsFormat::Remote => {
+            return Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into()));
+        }
         WeightsFormat::Gguf => {
             hash.update(b"gguf\0");
             hash.update(location.weights.as_os_str().as_encoded_bytes());

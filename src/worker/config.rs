@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::domain::AllowedRemotes;
+
 /// How a worker works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerConfig {
@@ -13,6 +15,8 @@ pub struct WorkerConfig {
     pub n_registrations: u16,
     /// How many questions about models are answered at once.
     pub n_inspections: u16,
+    /// The other servers that runs may ask.
+    pub remotes: AllowedRemotes,
     /// How long a process that was told to stop may take to save its state, before it is killed.
     pub grace: Duration,
     /// How long a worker that gives no sign of life keeps its runs.
@@ -32,6 +36,7 @@ impl WorkerConfig {
             n_slots,
             n_registrations: 2,
             n_inspections: 2,
+            remotes: AllowedRemotes::default(),
             grace: Duration::from_mins(1),
             lease: Duration::from_secs(15),
             interval: Duration::from_millis(250),

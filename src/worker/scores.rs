@@ -44,7 +44,7 @@ pub(super) async fn hand_over(
     let mut done: Vec<(&str, ScorePrecision)> = Vec::new();
     let mut n_written = 0;
     for (i, reference) in spec.references.iter().chain(&spec.earlier).enumerate() {
-        let precision = ScorePrecision::of(&spec.hyperparameters, i == 0);
+        let precision = reference.precision(&spec.hyperparameters, i == 0);
         if done.contains(&(&reference.digest, precision)) {
             continue;
         }

@@ -1,12 +1,10 @@
 //! What a run is told: a job with its names replaced by paths, or a model's source.
 
-use std::path::Path;
-
-use super::Result;
+use super::{Result, WorkerConfig};
 use crate::{
     domain::{
-        Failure, FailureCode, FileId, Job, ModelRecord, ModelStatus, Reference, RegisterSpec, ResolvedReference,
-        TrainSpec,
+        AllowedRemotes, Failure, FailureCode, FileId, Job, ModelId, ModelRecord, ModelSource, ModelStatus, Reference,
+        RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
     },
     store::{Store, StoreError},
 };
@@ -14,24 +12,19 @@ use crate::{
 /// The spec of a job's run. The inner error is the job's fault, not the store's.
 pub(super) async fn train(
     store: &Store,
-    data_dir: &Path,
+    config: &WorkerConfig,
     job: &Job,
 ) -> Result<std::result::Result<TrainSpec, Failure>> {
     let earlier = job.spec.earlier().iter().map(|model| Reference { model: model.clone(), weight: None });
     let mut resolved = Vec::with_capacity(job.spec.references.len());
     for reference in job.spec.references.iter().cloned().chain(earlier) {
-        let model = match store.model(&reference.model).await {
-            Ok(model) => Some(model),
-            Err(StoreError::NotFound { .. }) => None,
-            Err(e) => return Err(e.into()),
-        };
-        match resolve(&reference, model) {
+        match resolve(&reference, model(store, &reference.model).await?, &config.remotes) {
             Ok(model) => resolved.push(model),
             Err(failure) => return Ok(Err(failure)),
         }
     }
     let earlier = resolved.split_off(job.spec.references.len());
-    let file = |id: &FileId| data_dir.join("files").join(id.as_str());
+    let file = |id: &FileId| config.data_dir.join("files").join(id.as_str());
     Ok(Ok(TrainSpec {
         job: job.id.clone(),
         seed: job.spec.seed,
@@ -44,19 +37,60 @@ pub(super) async fn train(
     }))
 }
 
-fn resolve(reference: &Reference, model: Option<ModelRecord>) -> std::result::Result<ResolvedReference, Failure> {
+async fn model(store: &Store, id: &ModelId) -> Result<Option<ModelRecord>> {
+    match store.model(id).await {
+        Ok(model) => Ok(Some(model)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn resolve(
+    reference: &Reference,
+    model: Option<ModelRecord>,
+    remotes: &AllowedRemotes,
+) -> std::result::Result<ResolvedReference, Failure> {
     let id = &reference.model;
     let unusable = |why: &str| Failure::new(FailureCode::InvalidModel, format!("the model '{id}' {why}"));
     let model = model.ok_or_else(|| unusable("has been deleted: register it again and create the job anew"))?;
+    check_allowed(&model, remotes)?;
     let info = model.info.filter(|_| model.status == ModelStatus::Ready).ok_or_else(|| unusable("is not ready"))?;
     Ok(ResolvedReference { model: id.clone(), digest: info.digest, location: info.location, weight: reference.weight })
 }
 
-/// The spec of a registration.
-pub(super) fn register(data_dir: &Path, model: &ModelRecord) -> std::result::Result<RegisterSpec, Failure> {
-    let source = model.source.clone().ok_or_else(|| {
-        Failure::new(FailureCode::Internal, format!("the model '{}' has no source to be fetched from", model.id))
-    })?;
-    let (store_dir, files_dir) = (data_dir.join("models"), data_dir.join("files"));
-    Ok(RegisterSpec { model: model.id.clone(), source, store_dir, files_dir })
+/// Asked again although it was asked when the model was registered: the operator may have another mind since.
+fn check_allowed(model: &ModelRecord, remotes: &AllowedRemotes) -> std::result::Result<(), Failure> {
+    match &model.source {
+        Some(ModelSource::Remote(remote)) if !remotes.allow(remote) => {
+            let message = format!("the model '{}': {}", model.id, AllowedRemotes::refusal(remote));
+            Err(Failure::new(FailureCode::RemoteUnavailable, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The spec of a registration. The inner error is the model's fault, not the store's.
+pub(super) async fn register(
+    store: &Store,
+    config: &WorkerConfig,
+    record: &ModelRecord,
+) -> Result<std::result::Result<RegisterSpec, Failure>> {
+    let Some(source) = record.source.clone() else {
+        let message = format!("the model '{}' has no source to be fetched from", record.id);
+        return Ok(Err(Failure::new(FailureCode::Internal, message)));
+    };
+    if let Err(failure) = check_allowed(record, &config.remotes) {
+        return Ok(Err(failure));
+    }
+    let tokenizer = match &source {
+        ModelSource::Remote(remote) => match &remote.tokenizer {
+            // One that is gone or not ready is not there: the run says so.
+            Some(id) => model(store, id).await?.and_then(|model| model.info),
+            None => None,
+        },
+        _ => None,
+    };
+    let tokenizer = tokenizer.map(|info| RemoteTokenizer { digest: info.digest, location: info.location });
+    let (store_dir, files_dir) = (config.data_dir.join("models"), config.data_dir.join("files"));
+    Ok(Ok(RegisterSpec { model: record.id.clone(), source, store_dir, files_dir, tokenizer }))
 }

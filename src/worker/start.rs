@@ -74,7 +74,7 @@ impl Worker {
         let spec = match &run.subject {
             RunSubject::Job(job) => {
                 let job = self.store.job(job).await?;
-                let spec = spec::train(&self.store, &self.config.data_dir, &job).await?;
+                let spec = spec::train(&self.store, &self.config, &job).await?;
                 if let Ok(spec) = &spec
                     && let Err(e) = scores::hand_over(&self.store, dir, &job, spec).await?
                 {
@@ -84,7 +84,7 @@ impl Worker {
             }
             RunSubject::Model(model) => {
                 let model = self.store.model(model).await?;
-                spec::register(&self.config.data_dir, &model).map(RunSpec::Register)
+                spec::register(&self.store, &self.config, &model).await?.map(|spec| RunSpec::Register(Box::new(spec)))
             }
             RunSubject::Inspection(id) => Ok(RunSpec::Inspect(self.store.inspection_spec(id).await?)),
         };

@@ -1,5 +1,6 @@
 //! `/v1/models`.
 
+use mrpo::domain::AllowedRemotes;
 use serde_json::json;
 
 use crate::support::{Server, ids};
@@ -81,4 +82,43 @@ fn models_can_be_paged_through() {
     assert_eq!(ids(&server.get("/v1/models?limit=2&after=b").ok()), ["a"]);
     assert_eq!(ids(&server.get("/v1/models?after=a").ok()).len(), 0);
     server.get("/v1/models?after=nobody").error(400, "unknown_cursor");
+}
+
+#[test]
+fn a_remote_model_is_called_only_where_the_operator_allows_it() {
+    let remote = |url: &str| json!({"id": "judge", "source": format!("remote:{url}#judge")});
+    let closed = Server::start();
+    let body = closed.post("/v1/models", &remote("http://127.0.0.1:8000/v1")).error(403, "remote_models_disabled");
+    assert!(body["detail"].as_str().expect("text").contains("--allow-remote 127.0.0.1:8000"), "{body}");
+    closed.post("/v1/models", &remote("http://user:pw@host/v1")).error(400, "invalid_value");
+
+    let server = Server::with(|settings| settings.remotes = AllowedRemotes::new(["127.0.0.1:8000".into()]));
+    server.post("/v1/models", &remote("http://127.0.0.1:8001/v1")).error(403, "remote_models_disabled");
+    server.post("/v1/models", &remote("http://169.254.169.254/v1")).error(403, "remote_models_disabled");
+    let model = server.post("/v1/models", &remote("http://127.0.0.1:8000/v1/")).ok();
+    assert_eq!(
+        (&model["status"], &model["source"]),
+        (&json!("pending"), &json!("remote:http://127.0.0.1:8000/v1#judge"))
+    );
+    let file = server.checked_file(&crate::support::pairs(2));
+    let job = json!({"model": "judge", "training_file": file["id"], "method": {"type": "dpo"}});
+    server.post("/v1/fine_tuning/jobs", &job).error(400, "reference_only");
+}
+
+#[test]
+fn the_tokenizer_of_a_remote_model_is_a_model_that_is_ready() {
+    let server = Server::with(|settings| settings.remotes = AllowedRemotes::new(["a".into()]));
+    let post = |source: &str, tokenizer: &str| {
+        server.post("/v1/models", &json!({"id": "judge", "source": source, "tokenizer": tokenizer}))
+    };
+    let remote = "remote:https://a/v1#org/judge";
+    assert_eq!(post(remote, "smol").error(400, "model_not_found")["error"]["param"], "tokenizer");
+    server.add_model("smol");
+    post(remote, "smol").error(400, "model_not_ready");
+    server.make_ready("smol");
+    post("hf:org/judge", "smol").error(400, "conflicting_fields");
+    let model = post(remote, "smol").ok();
+    assert_eq!(model["source"], "remote:https://a/v1#org/judge&tokenizer=smol");
+    let body = server.post("/v1/models", &json!({"id": "other", "source": remote, "tokenizer": "judge"}));
+    body.error(400, "reference_only");
 }

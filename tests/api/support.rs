@@ -12,7 +12,7 @@ use std::{
 };
 
 use mrpo::{
-    domain::{Failure, FailureCode, ModelId, ModelInfo, ModelLocation, WeightsFormat},
+    domain::{AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, WeightsFormat},
     http::{self, App, Settings},
     store::Store,
 };
@@ -99,6 +99,7 @@ impl Server {
             max_requests: 64,
             max_checks: 2,
             allow_path_models: true,
+            remotes: AllowedRemotes::default(),
         };
         change(&mut settings);
         let worker_alive = Arc::new(AtomicBool::new(true));

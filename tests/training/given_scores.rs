@@ -169,8 +169,9 @@ fn register(world: &World, name: &str, text: Option<&str>) -> Result<ModelInfo, 
         source: format!("scores:{id}").parse().expect("a source"),
         store_dir: world.path("models"),
         files_dir: world.path(""),
+        tokenizer: None,
     };
-    run.dir.create(&RunSpec::Register(spec)).expect("written");
+    run.dir.create(&RunSpec::Register(Box::new(spec))).expect("written");
     match run.finish() {
         RunEvent::Failed { failure } => Err(failure.message),
         _ => run

@@ -79,8 +79,9 @@ fn register(home: &Path, name: &str, source: &str, hub: &Hub, token: Option<&str
         source: source.parse().expect("legal"),
         store_dir: home.join("models"),
         files_dir: home.join("files"),
+        tokenizer: None,
     };
-    run.create(&RunSpec::Register(spec)).expect("written");
+    run.create(&RunSpec::Register(Box::new(spec))).expect("written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mrpo"));
     command.arg("run").arg(run.root()).env("HF_ENDPOINT", &hub.endpoint).env("HF_HOME", home.join("hf"));
     command.env_remove("HF_TOKEN");

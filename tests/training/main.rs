@@ -1,6 +1,7 @@
 //! Tests of the training half that need more than one room of it, or files from outside the repository.
 
 mod exports;
+mod fake_server;
 mod families;
 mod ggml_vocabs;
 mod given_scores;
@@ -10,6 +11,7 @@ mod hub;
 mod methods;
 mod oracle;
 mod parity;
+mod remote;
 mod resume;
 mod sampling;
 mod scores;

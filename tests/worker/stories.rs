@@ -189,3 +189,15 @@ async fn a_model_another_is_built_on_stays() {
     w.store.delete_model(&tuned.expect("made")).await.expect("deleted");
     w.store.delete_model(&smol).await.expect("nothing needs it any more");
 }
+
+#[tokio::test]
+async fn a_remote_model_is_not_asked_once_its_server_is_no_longer_allowed() {
+    let mut w = World::new().await;
+    let id = "judge".parse().expect("legal");
+    let source = "remote:http://127.0.0.1:9/v1#judge".parse().expect("a source");
+    w.store.insert_model(&id, &source).await.expect("inserted");
+    w.tick().await;
+    let error = w.store.model(&id).await.expect("found").error.expect("it says why");
+    assert_eq!(error.code, FailureCode::RemoteUnavailable);
+    assert!(error.message.contains("--allow-remote 127.0.0.1:9"), "{error}");
+}

@@ -41,7 +41,7 @@ pub fn tokenizer_keys(location: &ModelLocation, n_rows: usize) -> Result<Vec<(St
     match location.format {
         WeightsFormat::Gguf => copied(&location.weights),
         WeightsFormat::Huggingface => made(&location.weights, n_rows),
-        WeightsFormat::Scores => Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
+        WeightsFormat::Scores | WeightsFormat::Remote => Err(TextError::Invalid(WeightsFormat::NOT_A_MODEL.into())),
     }
 }
 
