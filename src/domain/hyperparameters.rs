@@ -221,6 +221,9 @@ pub struct Hyperparameters {
 }
 
 impl Hyperparameters {
+    /// The default of [`Self::max_length`].
+    pub const MAX_LENGTH: usize = 1024;
+
     /// Fills in the defaults and checks every value; problems are pointed at below `pointer`.
     ///
     /// The result is only meaningful where no problem was added.
@@ -252,7 +255,7 @@ impl Hyperparameters {
             n_epochs: request.n_epochs.or(1),
             batch_size: request.batch_size.or(8),
             micro_batch_tokens: request.micro_batch_tokens.or(768),
-            max_length: request.max_length.or(1024),
+            max_length: request.max_length.or(Self::MAX_LENGTH),
             truncation: request.truncation.or(Truncation::default()),
             dtype: request.dtype.or(Dtype::default()),
             lora,

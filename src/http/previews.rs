@@ -14,8 +14,8 @@ use super::{
 };
 use crate::dataset::PairReader;
 use crate::domain::{
-    Failure, FailureCode, InspectSpec, Inspection, InspectionId, ModelId, ModelStatus, Preview, PreviewSpec, Problems,
-    Truncation,
+    Failure, FailureCode, Hyperparameters, InspectSpec, Inspection, InspectionId, ModelId, ModelStatus, Preview,
+    PreviewSpec, Problems, Truncation,
 };
 
 /// How long a request waits for its answer.
@@ -47,7 +47,7 @@ struct PreviewRequest {
 
 /// That of a job.
 fn default_max_length() -> usize {
-    1024
+    Hyperparameters::MAX_LENGTH
 }
 
 /// What a model makes of a pair.

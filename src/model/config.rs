@@ -155,7 +155,7 @@ impl ModelConfig {
         if let Some(rope) = self.ropes.iter().find(|rope| rope.size % 2 != 0 || rope.size > size) {
             return Err(ModelError::invalid(format!("{} of {size} numbers of a head cannot be turned", rope.size)));
         }
-        if self.family.is_fused() && self.heads.query != self.heads.key_value && self.family.is_fused_by_head {
+        if self.family.is_fused_by_head && self.heads.query != self.heads.key_value {
             return Err(ModelError::invalid("heads that share keys cannot be fused head by head"));
         }
         Ok(())

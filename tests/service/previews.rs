@@ -79,11 +79,8 @@ fn a_pair_that_cannot_be_shown_is_refused_in_words() {
     std::fs::write(directory.join("chat_template.jinja"), "{{ raise_exception('no user turns here') }}")
         .expect("written");
     let raising = server.register("raising", &directory);
-    if raising["status"] == "ready" {
-        let body = json!({"pair": {"prompt": "a", "chosen": "b", "rejected": "c"}});
-        let error = server.post("/v1/models/raising/preview", &body).error(400, "invalid_pair");
-        assert!(text(&error["error"]["message"]).contains("no user turns here"), "{error}");
-    } else {
-        assert!(text(&raising["error"]["message"]).contains("no user turns here"), "{raising}");
-    }
+    assert_eq!(raising["status"], "ready", "a template may take some conversations and refuse others: {raising}");
+    let body = json!({"pair": {"prompt": "a", "chosen": "b", "rejected": "c"}});
+    let error = server.post("/v1/models/raising/preview", &body).error(400, "invalid_pair");
+    assert!(text(&error["error"]["message"]).contains("no user turns here"), "{error}");
 }

@@ -16,12 +16,20 @@ fn a_model_that_cannot_be_read_says_why() {
     let half = tiny::gguf(&server.path(""), &[]).weights;
     let length = std::fs::metadata(&half).expect("there").len();
     std::fs::OpenOptions::new().write(true).open(&half).and_then(|f| f.set_len(length / 2)).expect("cut");
+    let [silent, small] = ["silent", "small"].map(|name| server.path(name));
+    tiny::write_model(&silent, 1);
+    std::fs::remove_file(silent.join("tokenizer.json")).expect("removed");
+    tiny::write_model(&small, 1);
+    tiny::write_weights(&small, 100, 1);
     for (path, code, word) in [
         (bloom, "unsupported_model", "BloomForCausalLM"),
         (half, "invalid_model", "not a whole GGUF file"),
         (server.path("nowhere"), "source_unavailable", "does not exist"),
+        (silent, "unsupported_model", "no tokenizer.json"),
+        (small, "invalid_model", "the embedding has 100 rows"),
     ] {
-        let model = server.register(code, &path);
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let model = server.register(&name, &path);
         assert_eq!((&model["status"], &model["error"]["code"]), (&json!("error"), &json!(code)), "{model}");
         assert!(text(&model["error"]["message"]).contains(word), "{model}");
     }
