@@ -1,5 +1,8 @@
 //! Products on AVX-512: factors are packed into panels of 32-bit lanes, and one kernel multiplies a panel by a panel in registers.
 //!
+//! The left factor is packed once for all. Whoever computes a tile packs its panel of the right one and, while that is multiplied,
+//! asks memory for the next: weights come from far away, and a product that waits for them loses a tenth.
+//!
 //! A lane holds one float32 or two neighbouring bfloat16 along k, so that both precisions share everything but two
 //! instructions: `vfmadd231ps` and, at twice the rate, `vdpbf16ps` (both multiply and accumulate in float32).
 
@@ -8,29 +11,43 @@
     expect(clippy::wildcard_imports, reason = "the instructions' own names say where they come from")
 )]
 use std::arch::x86_64::*;
-use std::cell::RefCell;
+use std::{cell::RefCell, thread::LocalKey};
 
 use rayon::prelude::*;
 
 use super::{
-    How, Matrix, Output, Right, Start, Threads,
-    pack::{self, Lanes},
+    How, Matrix, Output, Right, Start, Threads, left,
+    pack::{Lanes, Unpacked},
     tiles::{PANEL_COLS, PANEL_ROWS, Tiles},
 };
 use crate::domain::Dtype;
 
-/// Lanes of k that are packed at once.
-const K_LANES: usize = 768;
-/// Panels of columns that are packed at once.
-const PANELS_AT_ONCE: usize = 96;
+/// Lanes of k that are packed at once: a panel of columns stays in the second-level cache. Shorter parts would be added to the
+/// target more often, which costs more than reading a left factor of this length from the third.
+const K_LANES: usize = 1536;
 /// A product of fewer multiplications is not worth waking another thread for.
 const PARALLEL_FROM: usize = 1 << 20;
 /// Numbers of a vector.
 const VECTOR: usize = 16;
 
 thread_local! {
-    /// Packed panels of the last product, kept for the next one.
-    static PANELS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// The left factor's panels of the last product, kept for the next one.
+    static LEFT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// A panel of a right factor: each thread packs its own.
+    static RIGHT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer of `n` lanes that begins where a cache line does, taken from `kept` and put back afterwards.
+fn with_lanes<T>(kept: &'static LocalKey<RefCell<Vec<u32>>>, n: usize, work: impl FnOnce(*mut u32) -> T) -> T {
+    let mut buffer = kept.take();
+    if buffer.len() < n + VECTOR {
+        buffer = vec![0; n + VECTOR];
+    }
+    // The kernel loads whole vectors: none may straddle two lines.
+    let start = buffer.as_ptr().align_offset(64).min(VECTOR);
+    let result = work(buffer[start..].as_mut_ptr());
+    kept.set(buffer);
+    result
 }
 
 /// Whether this processor has the instructions.
@@ -75,7 +92,7 @@ struct Place<'a> {
     row_stride: usize,
 }
 
-/// A part of the products whose panels fit the buffers: a range of k, and some panels of columns.
+/// A part of the products: a range of k.
 struct Part<'a> {
     a: Matrix<'a>,
     places: &'a [Place<'a>],
@@ -87,37 +104,27 @@ struct Part<'a> {
 
 /// See [`super::products`], which has checked the sizes; neither rows nor k are 0. Only if [`serves`] says so.
 pub(super) fn products(a: Matrix<'_>, outputs: &mut [Output<'_>], how: How) {
-    let (m, k) = (a.rows, a.cols);
+    let k = a.cols;
     let numbers_per_lane = if how.dtype == Dtype::Float32 { 1 } else { 2 };
-    let k_lanes = K_LANES.min(k.div_ceil(numbers_per_lane));
     let mut columns = Vec::new();
     for (output, Output { b, .. }) in outputs.iter().enumerate() {
         let n = b.shape().1;
         columns.extend((0..n).step_by(PANEL_COLS).map(|first| Columns { output, first, n: PANEL_COLS.min(n - first) }));
     }
-    let a_lanes = m.next_multiple_of(PANEL_ROWS) * k_lanes;
-    let b_lanes = PANELS_AT_ONCE.min(columns.len()) * PANEL_COLS * k_lanes;
-    let mut buffer = PANELS.take();
-    if buffer.len() < a_lanes + b_lanes + VECTOR {
-        buffer = vec![0; a_lanes + b_lanes + VECTOR];
+    if columns.is_empty() {
+        return;
     }
-    // The kernel loads whole vectors of the right factor: none may straddle two cache lines.
-    let start = buffer.as_ptr().align_offset(64).min(VECTOR);
-    let (b_panels, a_panels) = buffer[start..].split_at_mut(b_lanes);
-    let panels = (Shared(a_panels.as_mut_ptr()), Shared(b_panels.as_mut_ptr()));
     let mut places: Vec<Place<'_>> = outputs.iter_mut().map(Place::new).collect();
-    for k_start in (0..k).step_by(k_lanes * numbers_per_lane) {
-        let k_len = (k_lanes * numbers_per_lane).min(k - k_start);
-        for (i, columns) in columns.chunks(PANELS_AT_ONCE).enumerate() {
-            let lanes = k_len.div_ceil(numbers_per_lane);
-            let part = Part { a, places: &places, columns, how, k: (k_start, k_len), lanes };
-            // SAFETY: the buffers hold the panels of one part, and the sizes of everything are checked.
-            unsafe { part.compute(panels, i == 0) };
-        }
+    for k_start in (0..k).step_by(K_LANES * numbers_per_lane) {
+        let k_len = (K_LANES * numbers_per_lane).min(k - k_start);
+        let lanes = k_len.div_ceil(numbers_per_lane);
+        let part = Part { a, places: &places, columns: &columns, how, k: (k_start, k_len), lanes };
+        let n_left = a.rows.next_multiple_of(PANEL_ROWS) * lanes.next_multiple_of(left::BLOCK);
+        // SAFETY: the buffer holds the panels of one part, and the sizes of everything are checked.
+        with_lanes(&LEFT, n_left, |panels| unsafe { part.compute(Shared(panels)) });
         // What follows along k is added to what is there.
         places.iter_mut().for_each(|place| place.from = Some(place.to));
     }
-    PANELS.set(buffer);
 }
 
 impl<'a> Place<'a> {
@@ -135,49 +142,46 @@ impl<'a> Place<'a> {
 
 impl Part<'_> {
     /// # Safety
-    /// The buffers have room for the panels, and everything for the sizes it says.
-    unsafe fn compute(&self, (a_panels, b_panels): (Shared<u32>, Shared<u32>), packs_a: bool) {
+    /// The buffer has room for the left factor's panels, and everything for the sizes it says.
+    unsafe fn compute(&self, left_panels: Shared<u32>) {
         let (m, lanes) = (self.a.rows, self.lanes);
         let is_large = m * self.columns.len() * PANEL_COLS * self.k.1 >= PARALLEL_FROM;
         let n_threads = if self.how.threads == Threads::All && is_large { rayon::current_num_threads() } else { 1 };
-        let tiles = Tiles::new(m.div_ceil(PANEL_ROWS), self.columns.len(), n_threads);
         let rows_of = |panel: usize| (panel * PANEL_ROWS, PANEL_ROWS.min(m - panel * PANEL_ROWS));
-        let n_a = if packs_a { tiles.by_rows() } else { 0 };
-        // SAFETY: every panel is written by one task; panel p of `lanes` lanes lies at p times its size.
-        for_each(n_a + tiles.by_cols(), n_threads, |task| unsafe {
-            if task < n_a {
-                for panel in tiles.row_share(task) {
-                    let out = a_panels.at(panel * PANEL_ROWS * lanes);
-                    pack::panel(
-                        self.a.into(),
-                        rows_of(panel),
-                        self.k,
-                        self.how.dtype,
-                        Lanes { out, stride: PANEL_ROWS },
-                    );
-                }
-            } else {
-                for panel in tiles.col_share(task - n_a) {
-                    let Columns { output, first, n } = self.columns[panel];
-                    let out = b_panels.at(panel * PANEL_COLS * lanes);
-                    let stride = n.next_multiple_of(VECTOR);
-                    let b = self.places[output].b.t();
-                    pack::panel(b, (first, n), self.k, self.how.dtype, Lanes { out, stride });
-                }
-            }
+        let left_panel = |panel: usize| panel * PANEL_ROWS * lanes.next_multiple_of(left::BLOCK);
+        let n_panels = m.div_ceil(PANEL_ROWS);
+        // SAFETY: every panel is written by one task.
+        for_each(n_panels, n_threads, |panel| unsafe {
+            left::panel(self.a, rows_of(panel), self.k, self.how.dtype, left_panels.at(left_panel(panel)));
         });
-        // SAFETY: every tile of the targets is written by one task, and all panels are packed.
+        let tiles = Tiles::new(n_panels, self.columns.len(), n_threads);
+        // SAFETY: every tile of the targets is written by one task, and all its panels are packed.
         for_each(tiles.len(), n_threads, |tile| unsafe {
-            let (row_panels, col_panels) = tiles.panels(tile);
-            for panel in col_panels {
-                let columns = self.columns[panel];
-                let b = b_panels.at(panel * PANEL_COLS * lanes).cast::<f32>();
-                for row in row_panels.clone() {
-                    let a = a_panels.at(row * PANEL_ROWS * lanes).cast::<f32>();
-                    self.panel_by_panel(rows_of(row), columns, (a, b));
+            let (row_panels, column) = tiles.panels(tile);
+            let columns = self.columns[column];
+            let mut ahead = self.columns.get(column + 1).map(|next| self.unpacked(*next));
+            with_lanes(&RIGHT, PANEL_COLS * lanes, |right| {
+                let stride = columns.n.next_multiple_of(VECTOR);
+                self.unpacked(columns).pack(self.how.dtype, Lanes { out: right, stride });
+                let n_left = row_panels.len();
+                for (i, row) in row_panels.enumerate() {
+                    if let Some(next) = &mut ahead {
+                        next.fetch(n_left - i);
+                    }
+                    let left = left_panels.at(left_panel(row)).cast::<f32>();
+                    self.panel_by_panel(rows_of(row), columns, (left, right.cast()));
                 }
-            }
+            });
         });
+    }
+
+    /// A panel of a right factor as it lies in memory.
+    ///
+    /// # Safety
+    /// The columns lie inside their output.
+    unsafe fn unpacked(&self, columns: Columns) -> Unpacked {
+        // SAFETY: the caller's promise.
+        unsafe { Unpacked::new(self.places[columns.output].b.t(), (columns.first, columns.n), self.k) }
     }
 
     /// # Safety
@@ -248,19 +252,27 @@ macro_rules! kernel {
             let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
             // SAFETY: the panels are `lanes` × PANEL_ROWS and `lanes` × 16·VECTORS lanes long.
             unsafe {
-                for _ in 0..lanes {
+                let mut add_lane = |a: *const f32, b: *const f32| {
                     let mut right = [_mm512_setzero_ps(); VECTORS];
                     for (j, vector) in right.iter_mut().enumerate() {
                         *vector = _mm512_loadu_ps(b.add(j * VECTOR));
                     }
                     for (i, sums) in sums.iter_mut().enumerate() {
-                        let left = _mm512_set1_ps(*a.add(i));
+                        let left = _mm512_set1_ps(*a.add(i * left::BLOCK));
                         for (sum, right) in sums.iter_mut().zip(right) {
                             *sum = $multiply_add(*sum, left, right);
                         }
                     }
-                    a = a.add(PANEL_ROWS);
-                    b = b.add(VECTORS * VECTOR);
+                };
+                for _ in 0..lanes / left::BLOCK {
+                    for lane in 0..left::BLOCK {
+                        add_lane(a.add(lane), b.add(lane * VECTORS * VECTOR));
+                    }
+                    a = a.add(PANEL_ROWS * left::BLOCK);
+                    b = b.add(left::BLOCK * VECTORS * VECTOR);
+                }
+                for lane in 0..lanes % left::BLOCK {
+                    add_lane(a.add(lane), b.add(lane * VECTORS * VECTOR));
                 }
                 let scale = _mm512_set1_ps(out.scale);
                 for (i, sums) in sums.into_iter().enumerate() {

@@ -7,6 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod left;
+#[cfg(target_arch = "x86_64")]
 mod pack;
 mod portable;
 mod tiles;

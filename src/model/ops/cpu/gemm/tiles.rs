@@ -7,30 +7,23 @@ pub(super) const PANEL_ROWS: usize = 14;
 /// Columns of a panel of the right factor.
 pub(super) const PANEL_COLS: usize = 32;
 
-/// Most panels of rows in a tile: their part of the left factor stays in the second-level cache.
-const MAX_ROW_PANELS: usize = 16;
-/// Most panels of columns in a tile.
-const MAX_COL_PANELS: usize = 8;
 /// Tiles per thread, where there are panels enough: the last one to finish keeps the others waiting.
-const TILES_PER_THREAD: usize = 6;
+const TILES_PER_THREAD: usize = 2;
 
-/// A grid of tiles over panels.
+/// A grid of tiles: one panel of columns each, and a share of the panels of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tiles {
     row_panels: usize,
-    col_panels: usize,
     by_rows: usize,
     by_cols: usize,
 }
 
 impl Tiles {
-    /// Cuts panels for `n_threads`.
+    /// Cuts panels for `n_threads`. Whoever computes a tile packs its panel of columns: rows are shared out only where there are too few
+    /// columns for all threads.
     pub(super) fn new(row_panels: usize, col_panels: usize, n_threads: usize) -> Self {
-        let by_cols = col_panels.div_ceil(MAX_COL_PANELS);
-        let wanted = if n_threads == 1 { 1 } else { (TILES_PER_THREAD * n_threads).div_ceil(by_cols) };
-        // A multiple of the threads' number, so that all finish together.
-        let by_rows = row_panels.div_ceil(MAX_ROW_PANELS).max(wanted).next_multiple_of(n_threads).min(row_panels);
-        Self { row_panels, col_panels, by_rows, by_cols }
+        let wanted = if n_threads == 1 { 1 } else { (TILES_PER_THREAD * n_threads).div_ceil(col_panels) };
+        Self { row_panels, by_rows: wanted.min(row_panels), by_cols: col_panels }
     }
 
     /// Number of tiles.
@@ -38,35 +31,11 @@ impl Tiles {
         self.by_rows * self.by_cols
     }
 
-    /// The panels of one tile.
-    pub(super) fn panels(self, tile: usize) -> (Range<usize>, Range<usize>) {
-        (self.row_share(tile % self.by_rows), self.col_share(tile / self.by_rows))
+    /// The panels of rows of a tile, and its panel of columns: those of one share of the rows follow each other.
+    pub(super) fn panels(self, tile: usize) -> (Range<usize>, usize) {
+        let (share, column) = (tile / self.by_cols, tile % self.by_cols);
+        (self.row_panels * share / self.by_rows..self.row_panels * (share + 1) / self.by_rows, column)
     }
-
-    /// Number of shares the rows' panels are cut into.
-    pub(super) fn by_rows(self) -> usize {
-        self.by_rows
-    }
-
-    /// Number of shares the columns' panels are cut into.
-    pub(super) fn by_cols(self) -> usize {
-        self.by_cols
-    }
-
-    /// Panels of rows of one share.
-    pub(super) fn row_share(self, i: usize) -> Range<usize> {
-        share(self.row_panels, self.by_rows, i)
-    }
-
-    /// Panels of columns of one share.
-    pub(super) fn col_share(self, i: usize) -> Range<usize> {
-        share(self.col_panels, self.by_cols, i)
-    }
-}
-
-/// Part `i` of `n` things cut into `parts` as equal as can be.
-fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
-    n * i / parts..n * (i + 1) / parts
 }
 
 #[cfg(test)]
@@ -75,13 +44,13 @@ mod tests {
 
     #[test]
     fn tiles_cover_every_panel_once() {
-        for (rows, cols, threads) in [(1, 1, 1), (75, 48, 2), (10, 96, 2), (1, 1, 16), (293, 18, 3)] {
+        for (rows, cols, threads) in [(1, 1, 1), (75, 48, 2), (10, 1, 2), (1, 1, 16), (293, 18, 32)] {
             let tiles = Tiles::new(rows, cols, threads);
             let mut seen = vec![0; rows * cols];
             for tile in 0..tiles.len() {
-                let (some_rows, columns) = tiles.panels(tile);
-                assert!(!some_rows.is_empty() && !columns.is_empty());
-                for (row, column) in some_rows.flat_map(|r| columns.clone().map(move |c| (r, c))) {
+                let (some_rows, column) = tiles.panels(tile);
+                assert!(!some_rows.is_empty());
+                for row in some_rows {
                     seen[row * cols + column] += 1;
                 }
             }
