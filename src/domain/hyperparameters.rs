@@ -203,7 +203,7 @@ pub struct Hyperparameters {
     /// Pairs per optimizer step. Default 8.
     pub batch_size: usize,
     /// Tokens computed at once: a batch is cut into micro-batches of at most this many (a single longer pair stands alone)
-    /// and their gradients are added up, so the result does not depend on it but for rounding. Default 768.
+    /// and their gradients are added up, so the result does not depend on it but for rounding. Default 512.
     pub micro_batch_tokens: usize,
     /// Longest prompt and completion together, in tokens of the policy. Default 1024.
     pub max_length: usize,
@@ -254,7 +254,7 @@ impl Hyperparameters {
             max_grad_norm: request.max_grad_norm.or(1.0),
             n_epochs: request.n_epochs.or(1),
             batch_size: request.batch_size.or(8),
-            micro_batch_tokens: request.micro_batch_tokens.or(768),
+            micro_batch_tokens: request.micro_batch_tokens.or(512),
             max_length: request.max_length.or(Self::MAX_LENGTH),
             truncation: request.truncation.or(Truncation::default()),
             dtype: request.dtype.or(Dtype::default()),
