@@ -30,7 +30,7 @@ HYPERPARAMETERS = {
     "max_grad_norm": 1.0,
     "n_epochs": 1,
     "batch_size": 8,
-    "micro_batch_tokens": 768,
+    "micro_batch_tokens": 512,
     "max_length": 1024,
     "truncation": "error",
     "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]},
