@@ -3,6 +3,7 @@
 //! A change of a job's status is one guarded statement (`transition.rs`); whatever belongs together is one transaction.
 
 mod column;
+mod errands;
 mod error;
 mod files;
 mod history;
@@ -31,6 +32,7 @@ use sqlx::{
 };
 
 pub use self::{
+    errands::Errand,
     error::{Result, StoreError},
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},

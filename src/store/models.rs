@@ -7,7 +7,7 @@ use super::{
     column::{from_json_opt, from_word, json, parsed, parsed_opt},
     reference_scores, unix_now,
 };
-use crate::domain::{JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource};
+use crate::domain::{JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource, RunEvent};
 
 impl Store {
     /// Adds a model that is to be fetched and checked: it is `pending`, and the worker takes it from there.
@@ -142,6 +142,19 @@ pub(super) async fn insert_made(db: &mut SqliteConnection, made: &Made<'_>) -> R
     .bind(made.at)
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Notes what a registration has found.
+pub(super) async fn record(db: &mut SqliteConnection, id: &ModelId, event: &RunEvent) -> Result<()> {
+    // It becomes usable when the run has succeeded, not before.
+    if let RunEvent::Registered { model } = event {
+        sqlx::query("update models set info = ? where id = ? and status = 'pending'")
+            .bind(json(model))
+            .bind(id.as_str())
+            .execute(db)
+            .await?;
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::{
     domain::RunId,
     launch::Launcher,
     run_dir::RunDir,
-    store::{Lease, Store, StoreError},
+    store::{Errand, Lease, Store, StoreError},
 };
 
 /// What can go wrong in one look; the next one tries again.
@@ -110,8 +110,9 @@ impl Worker {
             Err(e) => look.note(Err(e.into())),
         }
         look.note(self.start_jobs(&lease).await);
-        look.note(self.start_registrations(&lease).await);
-        look.note(self.start_inspections(&lease).await);
+        for errand in [Errand::Registration, Errand::Inspection] {
+            look.note(self.start_errands(errand, &lease).await);
+        }
         look.error.map_or(Ok(look.changed), Err)
     }
 
