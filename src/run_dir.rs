@@ -27,7 +27,7 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::scores::{ScoresIn, read_all_scores};
-use crate::domain::{EventRecord, RunSpec};
+use crate::domain::{EventRecord, HashedFile, RunSpec};
 
 /// How often, and how long apart, a process tries to take the lock.
 const LOCK_ATTEMPTS: u32 = 20;
@@ -45,24 +45,13 @@ pub struct RunLock {
     file: Flock<std::fs::File>,
 }
 
-/// One file of a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct CheckpointFile {
-    /// Its name in the checkpoint's directory.
-    pub name: String,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// SHA-256 in hexadecimal.
-    pub sha256: String,
-}
-
 /// `manifest.json` of a checkpoint: written last, so a checkpoint with one is whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointManifest {
     /// Optimizer steps done.
     pub step: u64,
     /// Its files, by name, the manifest itself left out.
-    pub files: Vec<CheckpointFile>,
+    pub files: Vec<HashedFile>,
 }
 
 /// An event as read back.

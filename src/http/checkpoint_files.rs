@@ -18,8 +18,8 @@ use super::{
     paging::List,
 };
 use crate::{
-    domain::{CheckpointId, JobId},
-    run_dir::{CheckpointFile, CheckpointManifest, RunDir, read_json},
+    domain::{CheckpointId, HashedFile, JobId},
+    run_dir::{CheckpointManifest, RunDir, read_json},
     store::{Checkpoint, Page},
 };
 
@@ -156,7 +156,7 @@ async fn saved(app: &App, job: &JobId, id: &CheckpointId) -> Result<Saved, ApiEr
         }
         Err(e) => return Err(e.into()),
     };
-    if let Some(CheckpointFile { name, .. }) = manifest.files.iter().find(|file| !is_plain(&file.name)) {
+    if let Some(HashedFile { name, .. }) = manifest.files.iter().find(|file| !is_plain(&file.name)) {
         return Err(ApiError::internal(format!("the manifest of checkpoint {id} names '{name}', which is a path")));
     }
     Ok(Saved { checkpoint, directory, manifest })

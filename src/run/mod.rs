@@ -4,6 +4,7 @@ mod checkpoint;
 mod codecs;
 mod extras;
 mod given_scores;
+mod hashed_files;
 mod inspect;
 mod join;
 mod journal;

@@ -7,6 +7,7 @@ use candle_core::Device;
 use super::{
     checkpoint::{self, LoopState},
     codecs::Codecs,
+    hashed_files::sha256_of,
     join::Joiner,
     journal::Journal,
     prepare::{Part, Prepared, prepare},
@@ -64,7 +65,7 @@ pub(super) fn train(
     journal.progress(Phase::Preparing, 0, 1, None)?;
     check_digests(spec)?;
     // Asked first: scoring against references that it does not go with would take hours for nothing.
-    let training_file = checkpoint::sha256_of(&spec.training_file)?;
+    let training_file = sha256_of(&spec.training_file)?;
     let resumed = checkpoint::newest(run, spec, &training_file)?;
     let mut codecs = Codecs::default();
     let codec = codecs.of(base)?;
