@@ -8,6 +8,7 @@
 //! scores.out.jsonl        reference log-probabilities computed so far; only appended to, read from an offset
 //! stderr.log              what the process printed
 //! checkpoints/step-000100 one complete checkpoint; `manifest.json` lists its files
+//! export/                 what an export makes; whole when the run has succeeded
 //! ```
 
 mod lines;
@@ -106,6 +107,31 @@ impl RunDir {
     /// Directory name of the checkpoint at `step`.
     pub fn checkpoint_name(step: u64) -> String {
         format!("step-{step:06}")
+    }
+
+    /// `export/`, where an export is written.
+    pub fn export(&self) -> PathBuf {
+        self.root.join("export")
+    }
+
+    /// The directory with an export's files, below `export/`; under this name only when whole, or a file under its own.
+    pub fn export_files(&self) -> PathBuf {
+        self.export().join("files")
+    }
+
+    /// Removes whatever an attempt at an export has left.
+    pub fn discard_export(&self) -> io::Result<()> {
+        remove_all(&self.export())
+    }
+
+    /// Removes the directory with all it holds. It has another name first, so that nothing half removed is ever found under its own.
+    pub fn remove(&self) -> io::Result<()> {
+        let aside = self.root.with_extension("removed");
+        remove_all(&aside)?; // a crash may have left it
+        match std::fs::rename(&self.root, &aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.and_then(|()| remove_all(&aside)),
+        }
     }
 
     /// Takes the lock and leaves this process's id in it, or tells that another process works here.
@@ -241,6 +267,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes renames in a directory durable.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
+}
+
+/// Removes a directory and all it holds, if it is there.
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Reads a JSON file; an error names the path.

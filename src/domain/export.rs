@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ExportId, Failure, HashedFile, ModelId, ModelLocation, RunId};
+use super::{ExportId, Failure, HashedFile, ModelId, ResolvedReference, RunId};
 
 /// What other programs read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -60,16 +60,12 @@ impl ExportDtype {
 }
 
 /// An export to be made by a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExportSpec {
-    /// What asks for it.
+    /// What it is for.
     pub export: ExportId,
     /// The model.
-    pub model: ModelId,
-    /// Digest of its files as registered; they must still be those.
-    pub digest: String,
-    /// Where its files lie.
-    pub location: ModelLocation,
+    pub model: ResolvedReference,
     /// The format.
     pub format: ExportFormat,
     /// What matrices are stored as.

@@ -131,11 +131,16 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Says of a full disk that it is one.
-fn in_words(error: anyhow::Error, parent: &Path) -> anyhow::Error {
+/// Whether nothing is left to write on: the disk, its quota, or the limit of a file's size.
+pub fn is_disk_full(error: &anyhow::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let is_full = |e: &io::Error| matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge);
-    if error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_full)) {
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_full))
+}
+
+/// Says of a full disk that it is one.
+fn in_words(error: anyhow::Error, parent: &Path) -> anyhow::Error {
+    if is_disk_full(&error) {
         return error.context(format!(
             "there is no room for the export in {} (the disk, its quota or the limit of a file's size): free some space, or \
              name another place",

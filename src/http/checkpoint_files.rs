@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     archive::Archive,
-    download::Download,
+    download::{Download, is_plain},
     error::{ApiError, ErrorCode},
     extract::Path,
     paging::List,
@@ -160,9 +160,4 @@ async fn saved(app: &App, job: &JobId, id: &CheckpointId) -> Result<Saved, ApiEr
         return Err(ApiError::internal(format!("the manifest of checkpoint {id} names '{name}', which is a path")));
     }
     Ok(Saved { checkpoint, directory, manifest })
-}
-
-/// Whether a name stays inside the directory it is looked up in. Ours always do; a run is another process all the same.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }

@@ -13,6 +13,8 @@ pub enum Errand {
     Registration,
     /// To answer a question about a model.
     Inspection,
+    /// To write a model for other programs.
+    Export,
 }
 
 /// The table of a kind's rows.
@@ -29,6 +31,9 @@ struct Table {
 }
 
 impl Errand {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Registration, Self::Inspection, Self::Export];
+
     const fn table(self) -> Table {
         match self {
             Self::Registration => Table {
@@ -44,6 +49,13 @@ impl Errand {
                 result: "result",
                 well: "status = 'done'",
                 badly: "status = 'failed'",
+            },
+            Self::Export => Table {
+                name: "exports",
+                in_runs: "export_id",
+                result: "result",
+                well: "status = 'ready', finished_at = unixepoch()",
+                badly: "status = 'error', finished_at = unixepoch()",
             },
         }
     }
@@ -114,7 +126,7 @@ pub(super) async fn end(db: &mut SqliteConnection, run: &Run, errand: Errand, id
         }
         // Still pending: it is begun again.
         (RunEnd::Stopped { .. }, _) => return Ok(()),
-        (RunEnd::Died { max_deaths, .. }, Errand::Registration)
+        (RunEnd::Died { max_deaths, .. }, Errand::Registration | Errand::Export)
             if runs::one_more_death(db, &run.id).await? < *max_deaths =>
         {
             return Ok(());

@@ -5,6 +5,7 @@
 mod column;
 mod errands;
 mod error;
+mod exports;
 mod files;
 mod history;
 mod inspections;

@@ -8,6 +8,7 @@ use sqlx::SqliteConnection;
 use super::{
     Result, RunEnd, RunSubject, Store,
     column::{json as to_json, word},
+    exports,
     history::{EventKind, MetricKind},
     inspections, jobs,
     models::{self, Made, insert_made},
@@ -55,6 +56,7 @@ impl Store {
                 }
                 RunSubject::Model(id) => models::record(&mut tx, id, &record.event).await?,
                 RunSubject::Inspection(id) => inspections::record(&mut tx, id, &record.event).await?,
+                RunSubject::Export(id) => exports::record(&mut tx, id, &record.event).await?,
             }
         }
         if let RunSubject::Job(job) = &run.subject {
@@ -106,6 +108,7 @@ impl Line<'_> {
             // Of another kind of run, or said again by the end of this one.
             RunEvent::Registered { .. }
             | RunEvent::Inspected { .. }
+            | RunEvent::Exported(_)
             | RunEvent::Succeeded { .. }
             | RunEvent::Stopped { .. }
             | RunEvent::Failed { .. } => Ok(()),

@@ -18,7 +18,7 @@ use crate::domain::{Failure, FailureCode, JobId, JobStatus, Level, ModelId, Mode
 pub enum RunEnd {
     /// It did what it was for.
     Succeeded {
-        /// The model a training run made; absent for a registration.
+        /// The model a training run made; absent for every other run.
         model: Option<ModelInfo>,
         /// Tokens trained on.
         n_trained_tokens: u64,
@@ -45,6 +45,7 @@ pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEn
         RunSubject::Job(job) => end_job(db, run, job, end).await?,
         RunSubject::Model(id) => errands::end(db, run, Errand::Registration, id.as_str(), end).await?,
         RunSubject::Inspection(id) => errands::end(db, run, Errand::Inspection, id.as_str(), end).await?,
+        RunSubject::Export(id) => errands::end(db, run, Errand::Export, id.as_str(), end).await?,
     }
     sqlx::query(
         "update runs set lease_owner = null, lease_expires_at = null, slot = null, stop_requested = null

@@ -10,7 +10,7 @@ use super::{
     history,
     transition::transition,
 };
-use crate::domain::{InspectionId, JobId, JobStatus, Level, ModelId, RunId};
+use crate::domain::{ExportId, InspectionId, JobId, JobStatus, Level, ModelId, RunId};
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum RunSubject {
     Model(ModelId),
     /// A question about a model.
     Inspection(InspectionId),
+    /// A model written for other programs.
+    Export(ExportId),
 }
 
 /// Why a run is asked to stop.
@@ -176,10 +178,14 @@ pub(super) fn from_row(row: &SqliteRow) -> Result<Run> {
         Some("pause") => Some(StopIntent::Pause),
         Some(_) => Some(StopIntent::Cancel), // the column's check knows no third word
     };
-    let subject = match (parsed_opt(row, "job_id")?, parsed_opt(row, "model_id")?) {
-        (Some(job), _) => RunSubject::Job(job),
-        (None, Some(model)) => RunSubject::Model(model),
-        (None, None) => RunSubject::Inspection(parsed(row, "inspection_id")?),
+    let subject = if let Some(job) = parsed_opt(row, "job_id")? {
+        RunSubject::Job(job)
+    } else if let Some(model) = parsed_opt(row, "model_id")? {
+        RunSubject::Model(model)
+    } else if let Some(inspection) = parsed_opt(row, "inspection_id")? {
+        RunSubject::Inspection(inspection)
+    } else {
+        RunSubject::Export(parsed(row, "export_id")?)
     };
     Ok(Run {
         id: parsed(row, "run_id")?,

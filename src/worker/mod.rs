@@ -5,6 +5,7 @@
 
 mod config;
 mod heartbeat;
+mod leftovers;
 mod observe;
 mod scores;
 mod spec;
@@ -110,7 +111,8 @@ impl Worker {
             Err(e) => look.note(Err(e.into())),
         }
         look.note(self.start_jobs(&lease).await);
-        for errand in [Errand::Registration, Errand::Inspection] {
+        look.note(self.remove_deleted_exports().await);
+        for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);
         }
         look.error.map_or(Ok(look.changed), Err)

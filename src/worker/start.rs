@@ -29,6 +29,7 @@ impl Worker {
         let (max_at_once, work) = match errand {
             Errand::Registration => (self.config.n_registrations, Work::Register),
             Errand::Inspection => (self.config.n_inspections, Work::Inspect),
+            Errand::Export => (self.config.n_exports, Work::Export),
         };
         let mut changed = false;
         while let Some(run) = self.store.claim_errand(errand, lease, max_at_once).await? {
@@ -79,6 +80,7 @@ impl Worker {
                 spec::register(&self.store, &self.config, &model).await?.map(|spec| RunSpec::Register(Box::new(spec)))
             }
             RunSubject::Inspection(id) => Ok(RunSpec::Inspect(self.store.inspection_spec(id).await?)),
+            RunSubject::Export(id) => spec::export(&self.store, &self.config, id).await?.map(RunSpec::Export),
         };
         let spec = match spec {
             Ok(spec) => spec,
