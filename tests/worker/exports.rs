@@ -59,8 +59,7 @@ async fn exports_are_made_one_after_another_and_need_no_device() {
     let mut w = World::new().await;
     let model = w.ready_model("smol").await;
     let job = w.job("job").await;
-    let (first, second) =
-        (ask(&w, &model, ExportDtype::Q8_0).await, ask(&w, &model, ExportDtype::Float32).await);
+    let (first, second) = (ask(&w, &model, ExportDtype::Q8_0).await, ask(&w, &model, ExportDtype::Float32).await);
     w.tick().await;
     let mut process = w.newest_process();
     let _training = w.process(&job).await;
