@@ -8,6 +8,7 @@
 //! scores.out.jsonl        reference log-probabilities computed so far; only appended to, read from an offset
 //! stderr.log              what the process printed
 //! checkpoints/step-000100 one complete checkpoint; `manifest.json` lists its files
+//! export/                 what an export makes; whole when the run has succeeded
 //! ```
 
 mod lines;
@@ -27,7 +28,7 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::scores::{ScoresIn, read_all_scores};
-use crate::domain::{EventRecord, RunSpec};
+use crate::domain::{EventRecord, HashedFile, RunSpec};
 
 /// How often, and how long apart, a process tries to take the lock.
 const LOCK_ATTEMPTS: u32 = 20;
@@ -45,24 +46,13 @@ pub struct RunLock {
     file: Flock<std::fs::File>,
 }
 
-/// One file of a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct CheckpointFile {
-    /// Its name in the checkpoint's directory.
-    pub name: String,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// SHA-256 in hexadecimal.
-    pub sha256: String,
-}
-
 /// `manifest.json` of a checkpoint: written last, so a checkpoint with one is whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointManifest {
     /// Optimizer steps done.
     pub step: u64,
     /// Its files, by name, the manifest itself left out.
-    pub files: Vec<CheckpointFile>,
+    pub files: Vec<HashedFile>,
 }
 
 /// An event as read back.
@@ -117,6 +107,31 @@ impl RunDir {
     /// Directory name of the checkpoint at `step`.
     pub fn checkpoint_name(step: u64) -> String {
         format!("step-{step:06}")
+    }
+
+    /// `export/`, where an export is written.
+    pub fn export(&self) -> PathBuf {
+        self.root.join("export")
+    }
+
+    /// The directory with an export's files, below `export/`; under this name only when whole, or a file under its own.
+    pub fn export_files(&self) -> PathBuf {
+        self.export().join("files")
+    }
+
+    /// Removes whatever an attempt at an export has left.
+    pub fn discard_export(&self) -> io::Result<()> {
+        remove_all(&self.export())
+    }
+
+    /// Removes the directory with all it holds. It has another name first, so that nothing half removed is ever found under its own.
+    pub fn remove(&self) -> io::Result<()> {
+        let aside = self.root.with_extension("removed");
+        remove_all(&aside)?; // a crash may have left it
+        match std::fs::rename(&self.root, &aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.and_then(|()| remove_all(&aside)),
+        }
     }
 
     /// Takes the lock and leaves this process's id in it, or tells that another process works here.
@@ -252,6 +267,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes renames in a directory durable.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
+}
+
+/// Removes a directory and all it holds, if it is there.
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Reads a JSON file; an error names the path.

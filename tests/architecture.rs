@@ -51,7 +51,19 @@ const TABLE: &[Room] = &[
     Room { name: "eval", may_import: &["domain", "dataset", "text", "model", "score"], never: TRAINING },
     Room {
         name: "run",
-        may_import: &["domain", "dataset", "run_dir", "train", "objective", "model", "text", "score", "eval", "fetch"],
+        may_import: &[
+            "domain",
+            "dataset",
+            "run_dir",
+            "train",
+            "objective",
+            "model",
+            "text",
+            "score",
+            "eval",
+            "fetch",
+            "export",
+        ],
         never: TRAINING,
     },
     Room {

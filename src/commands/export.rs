@@ -1,12 +1,15 @@
-//! `mrpo export`: a model for other programs, without a server.
+//! `mrpo export`: a model for other programs, without a server; over REST it is `/v1/models/{model}/exports`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use mrpo::{
-    domain::{ExportDtype, ModelLocation, ModelSource, RegisterSpec, WeightsFormat},
-    export::with_adapters,
+    domain::{ExportDtype, ExportFormat, ModelLocation, ModelSource, RegisterSpec},
+    export::{Export, with_adapters},
     fetch::fetch,
 };
 
@@ -51,22 +54,21 @@ enum Dtype {
 pub(crate) fn export(args: ExportArgs) -> Result<()> {
     let location = with_adapters(locate(&args.source)?, args.adapters)?;
     let format = match args.format {
-        Format::Huggingface => WeightsFormat::Huggingface,
-        Format::Gguf => WeightsFormat::Gguf,
+        Format::Huggingface => ExportFormat::Huggingface,
+        Format::Gguf => ExportFormat::Gguf,
     };
-    let dtype = match (args.dtype, args.format) {
-        (Some(Dtype::Float32), _) | (None, Format::Huggingface) => ExportDtype::Float32,
-        (Some(Dtype::Float16), _) | (None, Format::Gguf) => ExportDtype::Float16,
-        (Some(Dtype::Bfloat16), _) => ExportDtype::Bfloat16,
-        (Some(Dtype::Q8_0), _) => ExportDtype::Q8_0,
+    let dtype = match args.dtype {
+        None => format.default_dtype(),
+        Some(Dtype::Float32) => ExportDtype::Float32,
+        Some(Dtype::Float16) => ExportDtype::Float16,
+        Some(Dtype::Bfloat16) => ExportDtype::Bfloat16,
+        Some(Dtype::Q8_0) => ExportDtype::Q8_0,
     };
-    let exported = mrpo::export::export(&location, format, dtype, &args.out)?;
+    let export = Export { location: &location, format, dtype, name: None };
+    let exported = export.write(&args.out, &mut |_, _| ControlFlow::Continue(()))?;
     println!("wrote {} ({:.1} MB)", args.out.display(), exported.size_bytes as f64 / 1e6);
-    if let Some(window) = exported.lost_window {
-        eprintln!(
-            "warning: the model attends to a window of {window} tokens, which llama.cpp does not know of: texts longer than \
-             that get other log-probabilities there"
-        );
+    for warning in exported.warnings() {
+        eprintln!("warning: {warning}");
     }
     Ok(())
 }

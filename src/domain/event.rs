@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, ModelId, ModelInfo, ScoreKey, ScoringCount};
+use super::{ExportedFiles, Failure, ModelId, ModelInfo, ScoreKey, ScoringCount};
 
 /// How important a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,6 +29,8 @@ pub enum Phase {
     ScoringReferences,
     /// Optimizer steps; counted in steps.
     Training,
+    /// Writing a model for other programs; counted in weights.
+    Exporting,
 }
 
 /// When an evaluation was made.
@@ -124,9 +126,11 @@ pub enum RunEvent {
         /// A record of the question's kind, as JSON.
         result: String,
     },
+    /// An export stands whole.
+    Exported(ExportedFiles),
     /// The run did what it was for. A last event.
     Succeeded {
-        /// The model a training run made; absent for a registration.
+        /// The model a training run made; absent for every other run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<ModelInfo>,
         /// Tokens trained on.

@@ -92,6 +92,7 @@ generated_id!(/** A named list of references. */ ReferenceListId, "reference lis
 generated_id!(/** One line of a job's history. */ EventId, "event id", "ftevent-");
 generated_id!(/** A saved state of a job. */ CheckpointId, "checkpoint id", "ftckpt-");
 generated_id!(/** A question about a model. */ InspectionId, "inspection id", "inspect-");
+generated_id!(/** A model written for other programs. */ ExportId, "export id", "export-");
 generated_id!(/** One execution, with its own directory. */ RunId, "run id", "run-");
 
 /// The name a model is served under: chosen by whoever registers it, or made by a job (`ft:BASE:SUFFIX:ID`).

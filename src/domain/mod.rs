@@ -5,6 +5,7 @@ mod export;
 mod extra_field;
 mod failure;
 mod file;
+mod hashed_file;
 mod hyperparameters;
 mod ids;
 mod inspection;
@@ -24,14 +25,17 @@ mod sides;
 mod target_module;
 
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
-pub use export::ExportDtype;
+pub use export::{ExportDtype, ExportFormat, ExportRecord, ExportSpec, ExportStatus, ExportedFiles};
 pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
+pub use hashed_file::HashedFile;
 pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
 };
-pub use ids::{CheckpointId, EventId, FileId, InspectionId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
+pub use ids::{
+    CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, ModelId, ReferenceListId, RunId,
+};
 pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hyperparameters, InspectSpec, JobId, Method, ModelId, ModelLocation, ModelSource, RemoteTokenizer, ScorePrecision,
-    WeightsFormat,
+    ExportSpec, Hyperparameters, InspectSpec, JobId, Method, ModelId, ModelLocation, ModelSource, RemoteTokenizer,
+    ScorePrecision, WeightsFormat,
 };
 
 /// The work of one run.
@@ -19,6 +19,8 @@ pub enum RunSpec {
     Register(Box<RegisterSpec>),
     /// Answer a question about a model.
     Inspect(InspectSpec),
+    /// Write a model for other programs.
+    Export(ExportSpec),
 }
 
 /// A model a run reads.

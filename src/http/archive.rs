@@ -1,4 +1,4 @@
-//! A checkpoint as one tar stream, written while it is sent: memory does not grow with the checkpoint.
+//! A directory of ours as one tar stream, written while it is sent: memory does not grow with what is in it.
 
 use std::{
     io::{self, Write},
@@ -21,7 +21,7 @@ const N_WAITING: usize = 4;
 /// Size of a tar record.
 const RECORD_BYTES: u64 = 512;
 
-/// A checkpoint's files as they go into the archive.
+/// Files as they go into the archive.
 #[derive(Debug)]
 pub(super) struct Archive {
     /// The folder's name in the archive, and the archive's own.

@@ -12,14 +12,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     archive::Archive,
-    download::Download,
+    download::{Download, is_plain},
     error::{ApiError, ErrorCode},
     extract::Path,
     paging::List,
 };
 use crate::{
-    domain::{CheckpointId, JobId},
-    run_dir::{CheckpointFile, CheckpointManifest, RunDir, read_json},
+    domain::{CheckpointId, HashedFile, JobId},
+    run_dir::{CheckpointManifest, RunDir, read_json},
     store::{Checkpoint, Page},
 };
 
@@ -156,13 +156,8 @@ async fn saved(app: &App, job: &JobId, id: &CheckpointId) -> Result<Saved, ApiEr
         }
         Err(e) => return Err(e.into()),
     };
-    if let Some(CheckpointFile { name, .. }) = manifest.files.iter().find(|file| !is_plain(&file.name)) {
+    if let Some(HashedFile { name, .. }) = manifest.files.iter().find(|file| !is_plain(&file.name)) {
         return Err(ApiError::internal(format!("the manifest of checkpoint {id} names '{name}', which is a path")));
     }
     Ok(Saved { checkpoint, directory, manifest })
-}
-
-/// Whether a name stays inside the directory it is looked up in. Ours always do; a run is another process all the same.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }

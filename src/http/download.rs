@@ -96,6 +96,11 @@ impl Download {
     }
 }
 
+/// Whether a name stays inside the directory it is looked up in. Ours always do; a run is another process all the same.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }

@@ -37,6 +37,7 @@ pub(super) enum ErrorCode {
     ReferenceListNotFound,
     JobNotFound,
     CheckpointNotFound,
+    ExportNotFound,
     MethodNotAllowed,
     IllegalTransition,
     NotReady,
@@ -75,6 +76,7 @@ impl ErrorCode {
             }
             Self::JobNotFound => ("job_not_found", S::NOT_FOUND, "There is no such job"),
             Self::CheckpointNotFound => ("checkpoint_not_found", S::NOT_FOUND, "There is no such checkpoint"),
+            Self::ExportNotFound => ("export_not_found", S::NOT_FOUND, "There is no such export"),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", S::METHOD_NOT_ALLOWED, "This address does not know the method")
             }
@@ -232,6 +234,7 @@ fn not_found(kind: &str) -> ErrorCode {
         "model" => ErrorCode::ModelNotFound,
         "reference list" => ErrorCode::ReferenceListNotFound,
         "checkpoint" => ErrorCode::CheckpointNotFound,
+        "export" => ErrorCode::ExportNotFound,
         _ => ErrorCode::JobNotFound,
     }
 }

@@ -10,6 +10,8 @@ mod download;
 mod error;
 mod error_body;
 mod events;
+mod export_files;
+mod exports;
 mod extract;
 mod file_checks;
 mod files;
@@ -144,6 +146,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(files::router())
         .merge(models::router())
         .merge(previews::router())
+        .merge(exports::router())
+        .merge(export_files::router())
         .merge(reference_lists::router())
         .merge(reference_scores::router())
         .merge(jobs::router())

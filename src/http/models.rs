@@ -246,12 +246,14 @@ async fn foreign_model(Path((first, rest)): Path<(String, String)>) -> ApiError 
 }
 
 /// Deletes a model
+///
+/// What was exported of it is deleted too; an export that is still being written keeps it.
 #[utoipa::path(
     delete, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
     responses(
         (status = 200, description = "Deleted", body = Deleted),
         (status = 404, description = "No such model"),
-        (status = 409, description = "A job, a list or another model needs it"),
+        (status = 409, description = "A job, an export being written or another model needs it"),
     )
 )]
 async fn delete_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<Deleted>, ApiError> {

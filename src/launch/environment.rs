@@ -57,7 +57,7 @@ pub(super) fn inherited(
 fn is_needed(work: Work, name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     FOR_ALL.contains(&name)
-        || work != Work::Inspect && name.starts_with(FOR_REMOTES)
+        || matches!(work, Work::Train { .. } | Work::Register) && name.starts_with(FOR_REMOTES)
         || work == Work::Register
             && (FOR_FETCHING.contains(&name) || FOR_FETCHING_FAMILIES.iter().any(|family| name.starts_with(family)))
 }
@@ -75,7 +75,7 @@ mod tests {
             inherited(work, pairs).map(|(name, _)| name.into_string().expect("text")).collect::<Vec<_>>()
         };
         assert_eq!(names(Work::Train { slot: 0 }), ["PATH", "MRPO_REMOTE_KEY_JUDGE"]);
-        assert_eq!(names(Work::Inspect), ["PATH"]);
+        assert_eq!((names(Work::Inspect), names(Work::Export)), (vec!["PATH".to_owned()], vec!["PATH".to_owned()]));
         assert_eq!(
             names(Work::Register),
             ["PATH", "MRPO_REMOTE_KEY_JUDGE", "HF_TOKEN", "PIP_INDEX_URL", "https_proxy"]

@@ -29,6 +29,8 @@ pub enum Work {
     Register,
     /// A question about a model.
     Inspect,
+    /// A model written for other programs.
+    Export,
 }
 
 /// Whether a run's process lives.

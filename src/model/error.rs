@@ -1,5 +1,7 @@
 //! What can be wrong with a model's files.
 
+use crate::domain::FailureCode;
+
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -12,6 +14,9 @@ pub enum ModelError {
     /// A file could not be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// Whoever asked does not want it any more.
+    #[error("it was asked to stop")]
+    Interrupted,
     /// A computation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -21,5 +26,13 @@ impl ModelError {
     /// The files are missing, cut off or contradict each other.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
+    }
+
+    /// The same for programs.
+    pub fn code(&self) -> FailureCode {
+        match self {
+            Self::Unsupported(_) => FailureCode::UnsupportedModel,
+            Self::Invalid(_) | Self::Io(_) | Self::Interrupted | Self::Tensor(_) => FailureCode::InvalidModel,
+        }
     }
 }

@@ -24,7 +24,7 @@ mod weights;
 pub use config::{Biases, LayerConfig, ModelConfig};
 pub use decoder::{Decoder, Forward, Purpose, Tuning};
 pub use error::ModelError;
-pub use export::{GgufText, export_gguf, export_huggingface};
+pub use export::{GgufText, OnWeight, export_gguf, export_huggingface, exported_bytes};
 pub use families::{FAMILIES, Family, NormKind, Part};
 pub use generate::generate_greedy;
 pub use linear::{DropoutKey, LoraShape};

@@ -2,21 +2,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::Read,
     path::Path,
 };
 
-use anyhow::Context;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::references::unusable;
+use super::{hashed_files::hashed_files, references::unusable};
 use crate::{
     domain::{CheckpointSummary, Failure, FailureCode, ModelInfo, ModelLocation, TrainSpec, WeightsFormat},
     fetch,
     model::{ModelFacts, inspect, save_adapter, save_full},
-    run_dir::{CheckpointFile, CheckpointManifest, RunDir, read_json, sync_dir},
+    run_dir::{CheckpointManifest, RunDir, read_json, sync_dir},
     text::Codec,
     train::{Policy, Weigher},
 };
@@ -79,7 +76,7 @@ fn write_files(
         policy.optimizer.state(&policy.parameters).into_iter().collect();
     candle_core::safetensors::save(&moments, beside.join("optimizer.safetensors"))?;
     fs_err::write(beside.join("state.json"), serde_json::to_vec_pretty(state)?)?;
-    let manifest = manifest(beside, state.step)?;
+    let manifest = CheckpointManifest { step: state.step, files: hashed_files(beside)? };
     fs_err::write(beside.join(RunDir::MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
     for entry in fs_err::read_dir(beside)? {
         fs_err::File::open(entry?.path())?.sync_all()?;
@@ -142,32 +139,6 @@ pub(super) fn restore(run: &RunDir, spec: &TrainSpec, step: u64, policy: &mut Po
 
 fn invalid(step: u64, what: &str) -> Failure {
     Failure::new(FailureCode::InvalidCheckpoint, format!("the checkpoint at step {step} {what}"))
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub(super) fn sha256_of(path: &Path) -> anyhow::Result<String> {
-    let mut file = fs_err::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect());
-        }
-        hasher.update(&buffer[..n]);
-    }
-}
-
-fn manifest(directory: &Path, step: u64) -> anyhow::Result<CheckpointManifest> {
-    let mut files = Vec::new();
-    for entry in fs_err::read_dir(directory)? {
-        let path = entry?.path();
-        let name =
-            path.file_name().and_then(|n| n.to_str()).context("a checkpoint's file has a plain name")?.to_owned();
-        files.push(CheckpointFile { name, size_bytes: fs_err::metadata(&path)?.len(), sha256: sha256_of(&path)? });
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(CheckpointManifest { step, files })
 }
 
 /// The checkpoint as a model: an adapter more on the base, or a directory of its own.

@@ -2,8 +2,10 @@
 
 mod checkpoint;
 mod codecs;
+mod export;
 mod extras;
 mod given_scores;
+mod hashed_files;
 mod inspect;
 mod join;
 mod journal;
@@ -21,6 +23,7 @@ use candle_core::Device;
 
 use crate::{
     domain::{Failure, FailureCode, RunEvent, RunSpec},
+    export::is_disk_full,
     model::device,
     run_dir::RunDir,
 };
@@ -63,6 +66,7 @@ fn dispatch(run: &RunDir, device: &Device, journal: &mut Journal) -> anyhow::Res
         RunSpec::Train(spec) => training::train(run, &spec, device, journal),
         RunSpec::Register(spec) => register::register(&spec, journal),
         RunSpec::Inspect(spec) => inspect::inspect(&spec, journal),
+        RunSpec::Export(spec) => export::export(run, &spec, journal),
     }
 }
 
@@ -71,11 +75,7 @@ fn failure_of(error: &anyhow::Error) -> Failure {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.clone();
     }
-    let is_full = |e: &std::io::Error| {
-        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-    };
-    if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_full)) {
+    if is_disk_full(error) {
         let message = "the disk, its quota or the limit of a file's size is reached: free some space or raise it, and \
                        create the job anew; the checkpoints it saved are kept";
         return Failure::new(FailureCode::DiskFull, message);

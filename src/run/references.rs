@@ -21,6 +21,7 @@ use crate::{
         Dtype, Failure, FailureCode, Hyperparameters, Phase, ResolvedReference, RunEvent, ScoreKey, ScorePrecision,
         ScoresSummary, ScoringCount, TrainSpec, WeightsFormat,
     },
+    fetch,
     model::{Decoder, Matrices, Parameters, Tuning, Weights},
     run_dir::RunDir,
     score::score,
@@ -246,6 +247,17 @@ fn load(reference: &ResolvedReference, dtype: Dtype, device: &Device) -> anyhow:
         .and_then(|weights| weights.to_device(device));
     let weights = weights.map_err(|e| unusable(reference, &e))?;
     Ok(Decoder::new(weights, &Tuning::Frozen, dtype).map_err(|e| unusable(reference, &e))?)
+}
+
+/// Scores are kept under a model's digest, a checkpoint goes with it, and an export is told to be of it: its files must still be those.
+pub(super) fn check_digest(reference: &ResolvedReference) -> anyhow::Result<()> {
+    let (found, _) = fetch::digest(&reference.location).map_err(|e| unusable(reference, &e))?;
+    if found != reference.digest {
+        let message =
+            format!("its files have changed since it was registered ({}); register it again", reference.digest);
+        return Err(unusable(reference, &message).into());
+    }
+    Ok(())
 }
 
 /// The failure of a model whose files do not serve.

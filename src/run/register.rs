@@ -9,8 +9,8 @@ use crate::{
         Failure, FailureCode, ModelInfo, ModelLocation, ModelSource, Phase, RegisterSpec, RunEvent, WeightsFormat,
     },
     fetch::{FetchError, digest, fetch},
-    model::{ModelError, inspect},
-    text::{Codec, TextError},
+    model::inspect,
+    text::Codec,
 };
 
 /// Executes the run. Returns its last event.
@@ -45,17 +45,8 @@ pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Re
 
 /// What the files of a model say.
 fn model(location: ModelLocation) -> anyhow::Result<ModelInfo> {
-    let facts = inspect(&location).map_err(|e| match e {
-        ModelError::Unsupported(message) => Failure::new(FailureCode::UnsupportedModel, message),
-        other => Failure::new(FailureCode::InvalidModel, other.to_string()),
-    })?;
-    let codec = Codec::load(&location).map_err(|e| {
-        let code = match &e {
-            TextError::Unsupported(_) => FailureCode::UnsupportedModel,
-            _ => FailureCode::InvalidModel,
-        };
-        Failure::new(code, e.to_string())
-    })?;
+    let facts = inspect(&location).map_err(|e| Failure::new(e.code(), e.to_string()))?;
+    let codec = Codec::load(&location).map_err(|e| Failure::new(e.code(), e.to_string()))?;
     if codec.vocab_size() as u64 > facts.vocab_size {
         let message = format!(
             "the tokenizer knows {} tokens, the embedding has {} rows: they belong to different models",

@@ -7,10 +7,11 @@ use candle_core::Device;
 use super::{
     checkpoint::{self, LoopState},
     codecs::Codecs,
+    hashed_files::sha256_of,
     join::Joiner,
     journal::Journal,
     prepare::{Part, Prepared, prepare},
-    references::{Scores, unusable},
+    references::{Scores, check_digest, unusable},
     signal,
 };
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
         Dtype, EvaluationPhase, Failure, FailureCode, Hyperparameters, Level, ModelInfo, Phase, RunEvent, TrainSpec,
         metric,
     },
-    fetch,
     model::{Decoder, LoraShape, Tuning, Weights, generate_greedy, inspect},
     objective::{Diagnosis, PairInput, StepMetrics, diagnose, evaluate},
     run_dir::RunDir,
@@ -62,9 +62,9 @@ pub(super) fn train(
     let base = spec.references.first().ok_or_else(|| Failure::new(FailureCode::InvalidSpec, "the spec has no base"))?;
     let settings = &spec.hyperparameters;
     journal.progress(Phase::Preparing, 0, 1, None)?;
-    check_digests(spec)?;
+    spec.references.iter().chain(&spec.earlier).try_for_each(check_digest)?;
     // Asked first: scoring against references that it does not go with would take hours for nothing.
-    let training_file = checkpoint::sha256_of(&spec.training_file)?;
+    let training_file = sha256_of(&spec.training_file)?;
     let resumed = checkpoint::newest(run, spec, &training_file)?;
     let mut codecs = Codecs::default();
     let codec = codecs.of(base)?;
@@ -249,19 +249,6 @@ impl Session<'_> {
             data: Some(serde_json::json!({"sample": sample})),
         })
     }
-}
-
-/// Scores are kept under the references' digests, and a checkpoint goes with them: the files must still be those.
-fn check_digests(spec: &TrainSpec) -> anyhow::Result<()> {
-    for reference in spec.references.iter().chain(&spec.earlier) {
-        let (found, _) = fetch::digest(&reference.location).map_err(|e| unusable(reference, &e))?;
-        if found != reference.digest {
-            let message =
-                format!("its files have changed since it was registered ({}); register it again", reference.digest);
-            return Err(unusable(reference, &message).into());
-        }
-    }
-    Ok(())
 }
 
 /// The most memory this process has had, as Linux counts it.

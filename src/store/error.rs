@@ -10,7 +10,7 @@ pub enum StoreError {
     /// There is no such thing.
     #[error("there is no {kind} '{id}'")]
     NotFound {
-        /// `file`, `model`, `reference list`, `job`, `checkpoint`.
+        /// `file`, `model`, `reference list`, `job`, `checkpoint`, `export`.
         kind: &'static str,
         /// The id asked for.
         id: String,

@@ -3,11 +3,11 @@
 use sqlx::{Row, SqliteConnection};
 
 use super::{
-    Lease, Result, Run, RunEnd, Store, StoreError,
-    column::{from_json, json, parsed},
-    runs, unix_now,
+    Result, Store, StoreError,
+    column::{from_json, json},
+    unix_now,
 };
-use crate::domain::{Failure, FailureCode, InspectSpec, Inspection, InspectionId, RunEvent, RunId};
+use crate::domain::{InspectSpec, Inspection, InspectionId, RunEvent};
 
 /// Answers that nobody has fetched are kept this long, in seconds: who asked is gone.
 const KEPT_FOR: i64 = 3600;
@@ -60,40 +60,6 @@ impl Store {
         .await?;
         Ok(())
     }
-
-    /// Takes the oldest question nobody works on, unless `max_at_once` are being answered already.
-    pub async fn claim_inspection(&self, lease: &Lease<'_>, max_at_once: u16) -> Result<Option<Run>> {
-        let waiting = "select inspections.id from inspections left join runs on inspection_id = inspections.id
-             where inspections.status = 'pending' and lease_owner is null order by inspections.seq limit 1";
-        if sqlx::query(waiting).fetch_optional(&self.pool).await?.is_none() {
-            return Ok(None);
-        }
-        let mut tx = self.write().await?;
-        let n_going: i64 =
-            sqlx::query_scalar("select count(*) from runs where lease_owner is not null and inspection_id is not null")
-                .fetch_one(&mut *tx)
-                .await?;
-        if n_going >= i64::from(max_at_once) {
-            return Ok(None);
-        }
-        let Some(row) = sqlx::query(waiting).fetch_optional(&mut *tx).await? else { return Ok(None) };
-        let inspection: InspectionId = parsed(&row, "id")?;
-        let row = sqlx::query(
-            "insert into runs (run_id, inspection_id, n_attempts, lease_owner, lease_expires_at) values (?, ?, 1, ?, ?)
-             on conflict (inspection_id) do update set n_attempts = n_attempts + 1, lease_owner = excluded.lease_owner,
-                 lease_expires_at = excluded.lease_expires_at
-             returning *",
-        )
-        .bind(RunId::new().as_str())
-        .bind(inspection.as_str())
-        .bind(lease.owner)
-        .bind(lease.expires_at)
-        .fetch_one(&mut *tx)
-        .await?;
-        let run = runs::from_row(&row)?;
-        tx.commit().await?;
-        Ok(Some(run))
-    }
 }
 
 fn not_found(id: &InspectionId) -> StoreError {
@@ -109,22 +75,5 @@ pub(super) async fn record(db: &mut SqliteConnection, id: &InspectionId, event: 
             .execute(db)
             .await?;
     }
-    Ok(())
-}
-
-/// Records how its run has ended. A question is asked once: whoever waits would rather ask again than wait longer.
-pub(super) async fn end(db: &mut SqliteConnection, id: &InspectionId, end: &RunEnd) -> Result<()> {
-    let failure = match end {
-        RunEnd::Succeeded { .. } => None,
-        RunEnd::Failed(failure) | RunEnd::Died { failure, .. } => Some(failure.clone()),
-        RunEnd::Stopped { .. } => Some(Failure::new(FailureCode::RunDied, "the inspection was stopped: ask again")),
-    };
-    let status = if failure.is_none() { "done" } else { "failed" };
-    sqlx::query("update inspections set status = ?, error = ? where id = ? and status = 'pending'")
-        .bind(status)
-        .bind(failure.as_ref().map(json))
-        .bind(id.as_str())
-        .execute(db)
-        .await?;
     Ok(())
 }

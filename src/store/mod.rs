@@ -3,7 +3,9 @@
 //! A change of a job's status is one guarded statement (`transition.rs`); whatever belongs together is one transaction.
 
 mod column;
+mod errands;
 mod error;
+mod exports;
 mod files;
 mod history;
 mod inspections;
@@ -31,6 +33,7 @@ use sqlx::{
 };
 
 pub use self::{
+    errands::Errand,
     error::{Result, StoreError},
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},

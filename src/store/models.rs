@@ -5,9 +5,9 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Page, Result, Store, StoreError,
     column::{from_json_opt, from_word, json, parsed, parsed_opt},
-    reference_scores, unix_now,
+    exports, reference_scores, unix_now,
 };
-use crate::domain::{JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource};
+use crate::domain::{JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource, RunEvent};
 
 impl Store {
     /// Adds a model that is to be fetched and checked: it is `pending`, and the worker takes it from there.
@@ -54,8 +54,9 @@ impl Store {
         Page::cut(rows.iter().map(from_row), limit)
     }
 
-    /// Deletes a model's row, unless a job that has not ended reads it, another model is built on its files, or its
-    /// registration is going on. Files stay where they are; scores kept for it go with the last model of its content.
+    /// Deletes a model's row, unless a job that has not ended or an export reads it, another model is built on its files, or its
+    /// registration is going on. Its files stay where they are; what was exported of it goes with it, and scores kept for it with the
+    /// last model of its content.
     pub async fn delete_model(&self, id: &ModelId) -> Result<ModelRecord> {
         let mut tx = self.write().await?;
         let record = model(&mut tx, id).await?;
@@ -63,6 +64,7 @@ impl Store {
             return Err(StoreError::InUse { kind: "model", id: id.to_string(), user, way_out });
         }
         sqlx::query("delete from models where id = ?").bind(id.as_str()).execute(&mut *tx).await?;
+        exports::delete_all_of(&mut tx, id).await?;
         if let Some(info) = &record.info {
             reference_scores::delete_orphans(&mut tx, &info.digest).await?;
         }
@@ -82,6 +84,9 @@ async fn model_user(db: &mut SqliteConnection, record: &ModelRecord) -> Result<O
     .await?;
     if let Some(job) = job {
         return Ok(Some((format!("job '{job}'"), "wait for the job's end or cancel it")));
+    }
+    if let Some(export) = exports::pending_of(db, &record.id).await? {
+        return Ok(Some((format!("export '{export}'"), "wait until it has been written, or delete it")));
     }
     let registering: Option<i64> =
         sqlx::query_scalar("select seq from runs where model_id = ? and lease_owner is not null")
@@ -142,6 +147,19 @@ pub(super) async fn insert_made(db: &mut SqliteConnection, made: &Made<'_>) -> R
     .bind(made.at)
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Notes what a registration has found.
+pub(super) async fn record(db: &mut SqliteConnection, id: &ModelId, event: &RunEvent) -> Result<()> {
+    // It becomes usable when the run has succeeded, not before.
+    if let RunEvent::Registered { model } = event {
+        sqlx::query("update models set info = ? where id = ? and status = 'pending'")
+            .bind(json(model))
+            .bind(id.as_str())
+            .execute(db)
+            .await?;
+    }
     Ok(())
 }
 

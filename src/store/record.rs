@@ -8,9 +8,10 @@ use sqlx::SqliteConnection;
 use super::{
     Result, RunEnd, RunSubject, Store,
     column::{json as to_json, word},
+    exports,
     history::{EventKind, MetricKind},
     inspections, jobs,
-    models::{Made, insert_made},
+    models::{self, Made, insert_made},
     record_end, reference_scores,
     runs::held_run,
 };
@@ -53,8 +54,9 @@ impl Store {
                     let mut line = Line { db: &mut tx, run: batch.run_id, job, offset: *offset, at_ms: record.at_ms };
                     line.record(&record.event).await?;
                 }
-                RunSubject::Model(model) => record_registered(&mut tx, model, &record.event).await?,
+                RunSubject::Model(id) => models::record(&mut tx, id, &record.event).await?,
                 RunSubject::Inspection(id) => inspections::record(&mut tx, id, &record.event).await?,
+                RunSubject::Export(id) => exports::record(&mut tx, id, &record.event).await?,
             }
         }
         if let RunSubject::Job(job) = &run.subject {
@@ -75,18 +77,6 @@ impl Store {
         tx.commit().await?;
         Ok(())
     }
-}
-
-async fn record_registered(db: &mut SqliteConnection, id: &ModelId, event: &RunEvent) -> Result<()> {
-    // It becomes usable when the run has succeeded, not before.
-    if let RunEvent::Registered { model } = event {
-        sqlx::query("update models set info = ? where id = ? and status = 'pending'")
-            .bind(to_json(model))
-            .bind(id.as_str())
-            .execute(db)
-            .await?;
-    }
-    Ok(())
 }
 
 /// One line of a job's run on its way into the tables.
@@ -118,6 +108,7 @@ impl Line<'_> {
             // Of another kind of run, or said again by the end of this one.
             RunEvent::Registered { .. }
             | RunEvent::Inspected { .. }
+            | RunEvent::Exported(_)
             | RunEvent::Succeeded { .. }
             | RunEvent::Stopped { .. }
             | RunEvent::Failed { .. } => Ok(()),

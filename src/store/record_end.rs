@@ -1,13 +1,13 @@
-//! How a run ends: the last word on its job or model, and its lease given back.
+//! How a run ends: the last word on what it was for, and its lease given back.
 
 use sqlx::SqliteConnection;
 
 use super::{
-    Result, Run, RunSubject, StopIntent,
-    column::json,
+    Errand, Result, Run, RunSubject, StopIntent, errands,
     history::insert_message,
-    inspections, jobs,
-    models::{Made, insert_made, model},
+    jobs,
+    models::{Made, insert_made},
+    runs::one_more_death,
     transition::{fail, transition},
     unix_now,
 };
@@ -18,7 +18,7 @@ use crate::domain::{Failure, FailureCode, JobId, JobStatus, Level, ModelId, Mode
 pub enum RunEnd {
     /// It did what it was for.
     Succeeded {
-        /// The model a training run made; absent for a registration.
+        /// The model a training run made; absent for every other run.
         model: Option<ModelInfo>,
         /// Tokens trained on.
         n_trained_tokens: u64,
@@ -43,8 +43,9 @@ pub enum RunEnd {
 pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEnd) -> Result<()> {
     match &run.subject {
         RunSubject::Job(job) => end_job(db, run, job, end).await?,
-        RunSubject::Model(model) => end_registration(db, run, model, end).await?,
-        RunSubject::Inspection(id) => inspections::end(db, id, end).await?,
+        RunSubject::Model(id) => errands::end(db, run, Errand::Registration, id.as_str(), end).await?,
+        RunSubject::Inspection(id) => errands::end(db, run, Errand::Inspection, id.as_str(), end).await?,
+        RunSubject::Export(id) => errands::end(db, run, Errand::Export, id.as_str(), end).await?,
     }
     sqlx::query(
         "update runs set lease_owner = null, lease_expires_at = null, slot = null, stop_requested = null
@@ -85,7 +86,7 @@ async fn end_job(db: &mut SqliteConnection, run: &Run, job: &JobId, end: &RunEnd
         }
         (RunEnd::Failed(failure), _) => fail(db, job, failure).await,
         (RunEnd::Died { failure, max_deaths }, None) => {
-            if one_more_death(db, run).await? >= *max_deaths {
+            if one_more_death(db, &run.id).await? >= *max_deaths {
                 return fail(db, job, failure).await;
             }
             insert_message(db, job, Level::Warn, &failure.message).await?;
@@ -112,37 +113,4 @@ async fn succeed(db: &mut SqliteConnection, job: &JobId, info: &ModelInfo, n_tra
         .await?;
     insert_message(db, job, Level::Info, &format!("New fine-tuned model created: {id}")).await?;
     insert_message(db, job, Level::Info, "The job has successfully completed").await
-}
-
-/// Counts a death and tells how many there were in a row.
-async fn one_more_death(db: &mut SqliteConnection, run: &Run) -> Result<u32> {
-    Ok(sqlx::query_scalar("update runs set n_deaths = n_deaths + 1 where run_id = ? returning n_deaths")
-        .bind(run.id.as_str())
-        .fetch_one(db)
-        .await?)
-}
-
-async fn end_registration(db: &mut SqliteConnection, run: &Run, id: &ModelId, end: &RunEnd) -> Result<()> {
-    let failure = match end {
-        RunEnd::Succeeded { .. } => {
-            if model(db, id).await?.info.is_some() {
-                sqlx::query("update models set status = 'ready' where id = ? and status = 'pending'")
-                    .bind(id.as_str())
-                    .execute(db)
-                    .await?;
-                return Ok(());
-            }
-            Failure::new(FailureCode::Internal, "the registration ended well but did not say what the model is")
-        }
-        // Still pending: it is begun again.
-        RunEnd::Stopped { .. } => return Ok(()),
-        RunEnd::Died { max_deaths, .. } if one_more_death(db, run).await? < *max_deaths => return Ok(()),
-        RunEnd::Failed(failure) | RunEnd::Died { failure, .. } => failure.clone(),
-    };
-    sqlx::query("update models set status = 'error', error = ? where id = ? and status = 'pending'")
-        .bind(json(&failure))
-        .bind(id.as_str())
-        .execute(db)
-        .await?;
-    Ok(())
 }

@@ -10,7 +10,7 @@ use super::{
     history,
     transition::transition,
 };
-use crate::domain::{InspectionId, JobId, JobStatus, Level, ModelId, RunId};
+use crate::domain::{ExportId, InspectionId, JobId, JobStatus, Level, ModelId, RunId};
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum RunSubject {
     Model(ModelId),
     /// A question about a model.
     Inspection(InspectionId),
+    /// A model written for other programs.
+    Export(ExportId),
 }
 
 /// Why a run is asked to stop.
@@ -105,40 +107,6 @@ impl Store {
         Ok(Some(run))
     }
 
-    /// Takes the oldest model that waits to be fetched, unless `max_at_once` are being fetched already.
-    pub async fn claim_registration(&self, lease: &Lease<'_>, max_at_once: u16) -> Result<Option<Run>> {
-        let waiting = "select models.id from models left join runs on model_id = models.id
-             where models.status = 'pending' and lease_owner is null order by models.seq limit 1";
-        if sqlx::query(waiting).fetch_optional(&self.pool).await?.is_none() {
-            return Ok(None);
-        }
-        let mut tx = self.write().await?;
-        let n_going: i64 =
-            sqlx::query_scalar("select count(*) from runs where lease_owner is not null and model_id is not null")
-                .fetch_one(&mut *tx)
-                .await?;
-        if n_going >= i64::from(max_at_once) {
-            return Ok(None);
-        }
-        let Some(row) = sqlx::query(waiting).fetch_optional(&mut *tx).await? else { return Ok(None) };
-        let model: ModelId = parsed(&row, "id")?;
-        let row = sqlx::query(
-            "insert into runs (run_id, model_id, n_attempts, lease_owner, lease_expires_at) values (?, ?, 1, ?, ?)
-             on conflict (model_id) do update set n_attempts = n_attempts + 1, lease_owner = excluded.lease_owner,
-                 lease_expires_at = excluded.lease_expires_at
-             returning *",
-        )
-        .bind(RunId::new().as_str())
-        .bind(model.as_str())
-        .bind(lease.owner)
-        .bind(lease.expires_at)
-        .fetch_one(&mut *tx)
-        .await?;
-        let run = from_row(&row)?;
-        tx.commit().await?;
-        Ok(Some(run))
-    }
-
     /// Takes over every run whose worker has let its lease expire. Returns how many.
     pub async fn take_over_expired(&self, lease: &Lease<'_>) -> Result<u64> {
         let expired = sqlx::query(
@@ -196,16 +164,28 @@ pub(super) async fn held_run(db: &mut SqliteConnection, id: &RunId, owner: &str)
     from_row(&row.ok_or_else(|| StoreError::LeaseLost { run_id: id.to_string() })?)
 }
 
+/// Counts a death and tells how many there were in a row.
+pub(super) async fn one_more_death(db: &mut SqliteConnection, id: &RunId) -> Result<u32> {
+    Ok(sqlx::query_scalar("update runs set n_deaths = n_deaths + 1 where run_id = ? returning n_deaths")
+        .bind(id.as_str())
+        .fetch_one(db)
+        .await?)
+}
+
 pub(super) fn from_row(row: &SqliteRow) -> Result<Run> {
     let stop_requested = match row.try_get::<Option<&str>, _>("stop_requested")? {
         None => None,
         Some("pause") => Some(StopIntent::Pause),
         Some(_) => Some(StopIntent::Cancel), // the column's check knows no third word
     };
-    let subject = match (parsed_opt(row, "job_id")?, parsed_opt(row, "model_id")?) {
-        (Some(job), _) => RunSubject::Job(job),
-        (None, Some(model)) => RunSubject::Model(model),
-        (None, None) => RunSubject::Inspection(parsed(row, "inspection_id")?),
+    let subject = if let Some(job) = parsed_opt(row, "job_id")? {
+        RunSubject::Job(job)
+    } else if let Some(model) = parsed_opt(row, "model_id")? {
+        RunSubject::Model(model)
+    } else if let Some(inspection) = parsed_opt(row, "inspection_id")? {
+        RunSubject::Inspection(inspection)
+    } else {
+        RunSubject::Export(parsed(row, "export_id")?)
     };
     Ok(Run {
         id: parsed(row, "run_id")?,

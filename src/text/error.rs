@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::domain::FailureCode;
+
 /// Why text could not be turned into tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
@@ -20,4 +22,14 @@ pub enum TextError {
     /// The tokenizer failed on a text.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
+}
+
+impl TextError {
+    /// The same for programs, where a model's files are to blame.
+    pub fn code(&self) -> FailureCode {
+        match self {
+            Self::Unsupported(_) => FailureCode::UnsupportedModel,
+            Self::Io(_) | Self::Invalid(_) | Self::Template(_) | Self::Tokenizer(_) => FailureCode::InvalidModel,
+        }
+    }
 }

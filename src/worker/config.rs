@@ -15,6 +15,8 @@ pub struct WorkerConfig {
     pub n_registrations: u16,
     /// How many questions about models are answered at once.
     pub n_inspections: u16,
+    /// How many models are written for other programs at once.
+    pub n_exports: u16,
     /// The other servers that runs may ask.
     pub remotes: AllowedRemotes,
     /// How long a process that was told to stop may take to save its state, before it is killed.
@@ -36,6 +38,8 @@ impl WorkerConfig {
             n_slots,
             n_registrations: 2,
             n_inspections: 2,
+            // The processor's and the disk's work: side by side none would be sooner.
+            n_exports: 1,
             remotes: AllowedRemotes::default(),
             grace: Duration::from_mins(1),
             lease: Duration::from_secs(15),

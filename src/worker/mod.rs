@@ -5,6 +5,7 @@
 
 mod config;
 mod heartbeat;
+mod leftovers;
 mod observe;
 mod scores;
 mod spec;
@@ -17,7 +18,7 @@ use crate::{
     domain::RunId,
     launch::Launcher,
     run_dir::RunDir,
-    store::{Lease, Store, StoreError},
+    store::{Errand, Lease, Store, StoreError},
 };
 
 /// What can go wrong in one look; the next one tries again.
@@ -110,8 +111,10 @@ impl Worker {
             Err(e) => look.note(Err(e.into())),
         }
         look.note(self.start_jobs(&lease).await);
-        look.note(self.start_registrations(&lease).await);
-        look.note(self.start_inspections(&lease).await);
+        look.note(self.remove_deleted_exports().await);
+        for errand in Errand::ALL {
+            look.note(self.start_errands(errand, &lease).await);
+        }
         look.error.map_or(Ok(look.changed), Err)
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Result, Worker, WorkerError};
+use super::{Result, Worker, WorkerError, leftovers};
 use crate::{
     domain::{EventRecord, Failure, FailureCode, ReferenceScore, RunEvent},
     launch::{ProcessStatus, Stop},
@@ -60,12 +60,16 @@ impl Worker {
         if events.is_empty() && scores.is_empty() && end.is_none() {
             return Ok(false);
         }
+        if let Some(end) = &end {
+            leftovers::discard(run, dir, end).await;
+        }
         let batch = self.batch(run, &events, next_offset);
         let (scores, next_scores_offset) = (scores.as_slice(), Some(next_scores_offset));
         self.store.record(&RunBatch { scores, next_scores_offset, end: end.as_ref(), ..batch }).await?;
         if let Some(end) = &end {
             if matches!(run.subject, RunSubject::Inspection(_)) {
-                forget(dir).await;
+                // Its answer is in the database, and it holds text.
+                leftovers::forget(dir).await;
             }
             tracing::info!(run_id = %run.id, ?run.subject, end = in_a_word(end), "a run has ended");
         }
@@ -161,7 +165,9 @@ impl Worker {
             return Ok(true);
         }
         let failure = Failure::new(FailureCode::Internal, format!("what the run said cannot be read: {why}"));
-        self.record(run, &[], run.events_offset, Some(&RunEnd::Failed(failure))).await?;
+        let end = RunEnd::Failed(failure);
+        leftovers::discard(run, dir, &end).await;
+        self.record(run, &[], run.events_offset, Some(&end)).await?;
         Ok(true)
     }
 
@@ -170,15 +176,6 @@ impl Worker {
         let how = how.map_or(String::new(), |how| format!(": {how}"));
         let message = format!("the run's process ended without saying why{how}; see {}", dir.stderr().display());
         RunEnd::Died { failure: Failure::new(FailureCode::RunDied, message), max_deaths: self.config.max_deaths }
-    }
-}
-
-/// Removes the directory of a run whose answer is in the database: nobody comes back to it, and it holds text.
-async fn forget(dir: &RunDir) {
-    let root = dir.root().to_owned();
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(root)).await.map_err(io::Error::other);
-    if let Err(error) = removed.flatten() {
-        tracing::warn!(%error, run = %dir.root().display(), "the directory of an inspection could not be removed");
     }
 }
 

@@ -1,10 +1,10 @@
-//! What a run is told: a job with its names replaced by paths, or a model's source.
+//! What a run is told: a job or an export with its names replaced by paths, or a model's source.
 
 use super::{Result, WorkerConfig};
 use crate::{
     domain::{
-        AllowedRemotes, Failure, FailureCode, FileId, Job, ModelId, ModelRecord, ModelSource, ModelStatus, Reference,
-        RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
+        AllowedRemotes, ExportId, ExportSpec, Failure, FailureCode, FileId, Job, ModelId, ModelRecord, ModelSource,
+        ModelStatus, Reference, RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
     },
     store::{Store, StoreError},
 };
@@ -52,7 +52,7 @@ fn resolve(
 ) -> std::result::Result<ResolvedReference, Failure> {
     let id = &reference.model;
     let unusable = |why: &str| Failure::new(FailureCode::InvalidModel, format!("the model '{id}' {why}"));
-    let model = model.ok_or_else(|| unusable("has been deleted: register it again and create the job anew"))?;
+    let model = model.ok_or_else(|| unusable("has been deleted: register it again, then ask anew"))?;
     check_allowed(&model, remotes)?;
     let info = model.info.filter(|_| model.status == ModelStatus::Ready).ok_or_else(|| unusable("is not ready"))?;
     Ok(ResolvedReference { model: id.clone(), digest: info.digest, location: info.location, weight: reference.weight })
@@ -93,4 +93,22 @@ pub(super) async fn register(
     let tokenizer = tokenizer.map(|info| RemoteTokenizer { digest: info.digest, location: info.location });
     let (store_dir, files_dir) = (config.data_dir.join("models"), config.data_dir.join("files"));
     Ok(Ok(RegisterSpec { model: record.id.clone(), source, store_dir, files_dir, tokenizer }))
+}
+
+/// The spec of an export. The inner error is the model's fault, not the store's.
+pub(super) async fn export(
+    store: &Store,
+    config: &WorkerConfig,
+    id: &ExportId,
+) -> Result<std::result::Result<ExportSpec, Failure>> {
+    let export = match store.export(id).await {
+        Ok(export) => export,
+        Err(StoreError::NotFound { .. }) => {
+            return Ok(Err(Failure::new(FailureCode::InvalidSpec, "the export has been deleted")));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let reference = Reference { model: export.model, weight: None };
+    let model = resolve(&reference, model(store, &reference.model).await?, &config.remotes);
+    Ok(model.map(|model| ExportSpec { export: export.id, model, format: export.format, dtype: export.dtype }))
 }

@@ -7,7 +7,7 @@ use crate::{
     domain::{Failure, FailureCode, RunSpec},
     launch::Work,
     run_dir::RunDir,
-    store::{Lease, Run, RunEnd, RunSubject},
+    store::{Errand, Lease, Run, RunEnd, RunSubject},
 };
 
 impl Worker {
@@ -24,24 +24,17 @@ impl Worker {
         Ok(changed)
     }
 
-    /// Starts to fetch models, some at a time.
-    pub(super) async fn start_registrations(&mut self, lease: &Lease<'_>) -> Result<bool> {
+    /// Starts what needs no device, some of each kind at a time.
+    pub(super) async fn start_errands(&mut self, errand: Errand, lease: &Lease<'_>) -> Result<bool> {
+        let (max_at_once, work) = match errand {
+            Errand::Registration => (self.config.n_registrations, Work::Register),
+            Errand::Inspection => (self.config.n_inspections, Work::Inspect),
+            Errand::Export => (self.config.n_exports, Work::Export),
+        };
         let mut changed = false;
-        while let Some(run) = self.store.claim_registration(lease, self.config.n_registrations).await? {
+        while let Some(run) = self.store.claim_errand(errand, lease, max_at_once).await? {
             changed = true;
-            if !self.start(&run, Work::Register).await? {
-                break;
-            }
-        }
-        Ok(changed)
-    }
-
-    /// Starts to answer questions, some at a time.
-    pub(super) async fn start_inspections(&mut self, lease: &Lease<'_>) -> Result<bool> {
-        let mut changed = false;
-        while let Some(run) = self.store.claim_inspection(lease, self.config.n_inspections).await? {
-            changed = true;
-            if !self.start(&run, Work::Inspect).await? {
+            if !self.start(&run, work).await? {
                 break;
             }
         }
@@ -87,6 +80,7 @@ impl Worker {
                 spec::register(&self.store, &self.config, &model).await?.map(|spec| RunSpec::Register(Box::new(spec)))
             }
             RunSubject::Inspection(id) => Ok(RunSpec::Inspect(self.store.inspection_spec(id).await?)),
+            RunSubject::Export(id) => spec::export(&self.store, &self.config, id).await?.map(RunSpec::Export),
         };
         let spec = match spec {
             Ok(spec) => spec,

@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use mrpo::{
-    domain::{CheckpointId, RunId},
-    run_dir::{CheckpointFile, CheckpointManifest, RunDir},
+    domain::{CheckpointId, HashedFile, RunId},
+    run_dir::{CheckpointManifest, RunDir},
 };
 use serde_json::json;
 
@@ -19,7 +19,7 @@ fn checkpoint(server: &Server) -> String {
     std::fs::create_dir_all(&directory).expect("directory");
     std::fs::write(directory.join("adapter_model.safetensors"), WEIGHTS).expect("write");
     std::fs::write(directory.join("secret.txt"), "not in the manifest").expect("write");
-    let file = CheckpointFile {
+    let file = HashedFile {
         name: "adapter_model.safetensors".into(),
         size_bytes: WEIGHTS.len() as u64,
         sha256: sha256(WEIGHTS),

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod errors;
+mod exports;
 mod files;
 mod given_scores;
 mod health;

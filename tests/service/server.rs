@@ -99,6 +99,10 @@ impl Server {
         read(self.agent.get(format!("{}{path}", self.base)).header("range", range).call().unwrap())
     }
 
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        read(self.agent.delete(format!("{}{path}", self.base)).call().unwrap())
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, body.to_string())
     }
@@ -166,7 +170,7 @@ impl Server {
         assert_eq!(found["status"], "running", "{found}");
     }
 
-    fn until(&self, path: &str, done: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, path: &str, done: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..N_POLLS {
             let found = self.get(path).ok();
             if done(&found) {
@@ -175,6 +179,17 @@ impl Server {
             std::thread::sleep(BETWEEN_POLLS);
         }
         panic!("{path} stays {}", self.get(path).json());
+    }
+
+    /// Waits until something outside the API has come about.
+    pub(crate) fn until_true(&self, what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..N_POLLS {
+            if is_so() {
+                return;
+            }
+            std::thread::sleep(BETWEEN_POLLS);
+        }
+        panic!("it never comes that {what}");
     }
 
     /// Every page of a list, in the order of its pages.

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "files that cannot be set up fail the test")]
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     fs::File,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,9 +18,9 @@ use candle_core::{
     },
 };
 use mrpo::{
-    domain::{Dtype, ExportDtype, ModelLocation, WeightsFormat},
-    export::{Exported, export},
-    model::{Decoder, Purpose, Tuning, Weights, layout::Packed},
+    domain::{Dtype, ExportDtype, ExportFormat, ModelLocation, WeightsFormat},
+    export::{Export, Exported},
+    model::{Decoder, ModelError, Purpose, Tuning, Weights, exported_bytes, layout::Packed},
     text::{Codec, tokenizer_keys},
 };
 use serde_json::json;
@@ -131,9 +133,23 @@ fn gguf(weights: &Path) -> ModelLocation {
     ModelLocation { format: WeightsFormat::Gguf, weights: weights.to_owned(), adapters: Vec::new() }
 }
 
+fn write(location: &ModelLocation, format: ExportFormat, dtype: ExportDtype, out: &Path) -> anyhow::Result<Exported> {
+    let n_weights = Cell::new(0);
+    let exported = Export { location, format, dtype, name: None }.write(out, &mut |n_done, n_total| {
+        assert!(n_done == n_weights.get() + 1 && n_done <= n_total, "weight {n_done} of {n_total}");
+        n_weights.set(n_done);
+        ControlFlow::Continue(())
+    })?;
+    assert!(n_weights.get() > 0);
+    // What is reckoned beforehand is the weights; headers and the tokenizer come on top.
+    let n_bytes = exported_bytes(location, format, dtype).unwrap();
+    assert!((n_bytes..n_bytes + 20_000).contains(&exported.size_bytes), "{n_bytes}: {exported:?}");
+    Ok(exported)
+}
+
 fn export_gguf(model: &Model, location: &ModelLocation, dtype: ExportDtype) -> PathBuf {
     let out = model.path(&format!("out/{dtype:?}.gguf"));
-    let exported = export(location, WeightsFormat::Gguf, dtype, &out).unwrap();
+    let exported = write(location, ExportFormat::Gguf, dtype, &out).unwrap();
     assert_eq!(exported, Exported { size_bytes: out.metadata().unwrap().len(), lost_window: None });
     out
 }
@@ -215,7 +231,7 @@ fn a_directory_holds_the_same_tensors_the_tokenizer_and_the_configuration() {
         let model = Model::new(name);
         std::fs::write(model.path("generation_config.json"), r#"{"eos_token_id": [1, 0]}"#).unwrap();
         let out = model.path("out");
-        export(&model.location(), WeightsFormat::Huggingface, ExportDtype::Float32, &out).unwrap();
+        write(&model.location(), ExportFormat::Huggingface, ExportDtype::Float32, &out).unwrap();
         let read = |directory: &Path| {
             candle_core::safetensors::load(directory.join("model.safetensors"), &Device::Cpu).unwrap()
         };
@@ -249,7 +265,7 @@ fn a_directory_in_sixteen_bits_is_near_and_says_so() {
             [(ExportDtype::Float16, "float16", 0.04), (ExportDtype::Bfloat16, "bfloat16", 0.3)]
         {
             let out = model.path(in_json);
-            export(&merged, WeightsFormat::Huggingface, dtype, &out).unwrap();
+            write(&merged, ExportFormat::Huggingface, dtype, &out).unwrap();
             let config = std::fs::read_to_string(out.join("config.json")).unwrap();
             assert!(config.contains(&format!("\"torch_dtype\": \"{in_json}\"")), "{config}");
             let difference = model.difference(&merged, &huggingface(&out));
@@ -264,7 +280,7 @@ fn a_gguf_file_becomes_a_directory_and_another_gguf_file() {
         let model = Model::new(name);
         let source = gguf(&model.fixture.join("model.gguf"));
         let directory = model.path("directory");
-        export(&source, WeightsFormat::Huggingface, ExportDtype::Float32, &directory).unwrap();
+        write(&source, ExportFormat::Huggingface, ExportDtype::Float32, &directory).unwrap();
         assert_eq!(model.difference(&source, &huggingface(&directory)), 0.0, "{name}");
         let file = export_gguf(&model, &source, ExportDtype::Float32);
         let tolerance = if name.starts_with("gemma") { 1e-5 } else { 0.0 };
@@ -384,7 +400,7 @@ fn published_vocabularies_come_back() {
 fn what_gguf_cannot_say_is_refused_by_name_and_a_lost_window_is_told() {
     let refused = |model: &Model| {
         let out = model.path("out.gguf");
-        let error = export(&model.location(), WeightsFormat::Gguf, ExportDtype::Float16, &out).unwrap_err();
+        let error = write(&model.location(), ExportFormat::Gguf, ExportDtype::Float16, &out).unwrap_err();
         let names: Vec<_> =
             std::fs::read_dir(model.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert!(names.iter().all(|name| !name.to_string_lossy().starts_with("out")), "{names:?}");
@@ -405,8 +421,23 @@ fn what_gguf_cannot_say_is_refused_by_name_and_a_lost_window_is_told() {
 
     let mistral = Model::new("mistral");
     let exported =
-        export(&mistral.location(), WeightsFormat::Gguf, ExportDtype::Float32, &mistral.path("out.gguf")).unwrap();
+        write(&mistral.location(), ExportFormat::Gguf, ExportDtype::Float32, &mistral.path("out.gguf")).unwrap();
     assert_eq!(exported.lost_window, Some(5));
+}
+
+#[test]
+fn an_export_that_is_not_wanted_any_more_leaves_nothing() {
+    let model = Model::for_gguf("llama");
+    for (format, out) in [(ExportFormat::Gguf, "out.gguf"), (ExportFormat::Huggingface, "out")] {
+        let location = model.location();
+        let export = Export { location: &location, format, dtype: ExportDtype::Float16, name: None };
+        let until_the_third = &mut |n_done: usize, _: usize| {
+            if n_done < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let error = export.write(&model.path(out), until_the_third).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(ModelError::Interrupted)), "{error}");
+        assert!(!model.path(out).exists() && !model.path(&format!("{out}.writing")).exists());
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The queue: real SQLite, real worker, real processes where a process matters.
 
+mod exports;
+mod migrations;
 mod processes;
 mod records;
 mod restart;

@@ -150,7 +150,7 @@ async fn a_job_waits_for_its_model_and_fails_with_it() {
     w.is(&["broken pending", "job validating_files"]).await;
     let deleted = w.store.delete_model(&model).await.expect_err("a job reads it");
     assert!(deleted.to_string().contains(job.as_str()), "{deleted}");
-    let mut process = w.process_of_model();
+    let mut process = w.newest_process();
     let failure = Failure::new(FailureCode::UnsupportedModel, "the architecture 'Mamba' is not supported");
     process.say(RunEvent::Failed { failure });
     drop(process);

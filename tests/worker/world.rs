@@ -54,7 +54,7 @@ impl World {
     pub(crate) async fn ready_model(&mut self, name: &str) -> ModelId {
         let id = self.pending_model(name).await;
         self.tick().await;
-        let mut process = self.process_of_model();
+        let mut process = self.newest_process();
         process.say(RunEvent::Registered { model: info("/models/base.gguf", &[]) });
         process.say(RunEvent::Succeeded { model: None, n_trained_tokens: 0 });
         drop(process);
@@ -158,8 +158,8 @@ impl World {
         Process::begin(self.run_dir(&run))
     }
 
-    /// Plays the process of the one registration that is going on.
-    pub(crate) fn process_of_model(&self) -> Process {
+    /// Plays the process of the run that was begun last.
+    pub(crate) fn newest_process(&self) -> Process {
         let runs = std::fs::read_dir(self.dir.path().join("runs")).expect("runs");
         let newest = runs.map(|entry| entry.expect("entry").path()).max().expect("one was started");
         Process::begin(RunDir::new(newest))

@@ -8,6 +8,7 @@ use candle_core::{
 };
 
 use super::{
+    Count, OnWeight,
     agreement::{lost_window, what_differs},
     header::{aligned, header},
     number::Number,
@@ -41,6 +42,7 @@ pub fn export_gguf(
     dtype: ExportDtype,
     text: GgufText,
     path: &Path,
+    on_weight: &mut OnWeight<'_>,
 ) -> Result<Option<usize>, ModelError> {
     let config = read_config(location)?;
     let mut metadata = general(&config, dtype, text.name);
@@ -62,12 +64,14 @@ pub fn export_gguf(
     if let Some(divisors) = config.ropes[0].divisors() {
         file.put(ROPE_DIVISORS, &Tensor::new(divisors, &Device::Cpu)?)?;
     }
+    let mut count = Count { n_done: 0, n_total: config.tensors().len(), on_weight };
     each_weight(location, &mut |name, tensor| {
         let known = config.family.part_of(&name).zip(config.family.gguf_tensor(&name));
         let (part, gguf_name) = known.filter(|(_, gguf_name)| file.expects(gguf_name)).ok_or_else(|| {
             ModelError::invalid(format!("the model has a weight its configuration does not know: {name}"))
         })?;
-        file.put(&gguf_name, &(config.family.to_gguf)(&config, part, tensor)?)
+        file.put(&gguf_name, &(config.family.to_gguf)(&config, part, tensor)?)?;
+        count.one_more()
     })?;
     file.finish()?;
     Ok(lost_window(&config, &read))
@@ -126,7 +130,7 @@ fn size_label(n_weights: u64) -> String {
 }
 
 /// Every tensor's place, counted from the first, and the size of all of them.
-fn places(config: &ModelConfig, dtype: ExportDtype) -> (Vec<(String, Place)>, u64) {
+pub(super) fn places(config: &ModelConfig, dtype: ExportDtype) -> (Vec<(String, Place)>, u64) {
     let divisors =
         config.ropes[0].divisors().map(|divisors| (ROPE_DIVISORS.to_owned(), Number::F32, vec![divisors.len()]));
     let mut weights = config.tensors();

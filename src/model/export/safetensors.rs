@@ -6,11 +6,12 @@ use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
 use super::{
+    Count, OnWeight,
     number::Number,
     placed::{Place, TensorFile},
 };
 use crate::{
-    domain::{ExportDtype, ModelLocation},
+    domain::{ExportDtype, ExportFormat, ModelLocation},
     model::{
         ModelConfig, ModelError,
         weights::{each_weight, read_config},
@@ -24,8 +25,13 @@ const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 ///
 /// # Errors
 /// A type that safetensors files do not have, among others.
-pub fn export_huggingface(location: &ModelLocation, dtype: ExportDtype, directory: &Path) -> Result<(), ModelError> {
-    export_in_shards(location, dtype, directory, MAX_SHARD_BYTES)
+pub fn export_huggingface(
+    location: &ModelLocation,
+    dtype: ExportDtype,
+    directory: &Path,
+    on_weight: &mut OnWeight<'_>,
+) -> Result<(), ModelError> {
+    export_in_shards(location, dtype, directory, MAX_SHARD_BYTES, on_weight)
 }
 
 fn export_in_shards(
@@ -33,17 +39,10 @@ fn export_in_shards(
     dtype: ExportDtype,
     directory: &Path,
     max_shard_bytes: u64,
+    on_weight: &mut OnWeight<'_>,
 ) -> Result<(), ModelError> {
     let config = read_config(location)?;
-    let (number, torch_name) = match dtype {
-        ExportDtype::Float32 => (Number::F32, "float32"),
-        ExportDtype::Float16 => (Number::F16, "float16"),
-        ExportDtype::Bfloat16 => (Number::Bf16, "bfloat16"),
-        ExportDtype::Q8_0 => {
-            let message = "a Hugging Face directory is written in float32, bfloat16 or float16; q8_0 is a type of GGUF";
-            return Err(ModelError::Unsupported(message.into()));
-        }
-    };
+    let (number, torch_name) = number_of(dtype)?;
     let shards = shards(&config, number, max_shard_bytes);
     let mut files = Vec::new();
     let mut weight_map = BTreeMap::new();
@@ -55,11 +54,13 @@ fn export_in_shards(
         weight_map.extend(shard.iter().map(|(tensor, _)| (tensor.clone(), name.clone())));
         files.push(begin(&directory.join(name), shard, number)?);
     }
+    let mut count = Count { n_done: 0, n_total: config.tensors().len(), on_weight };
     each_weight(location, &mut |name, tensor| {
         let file = files.iter_mut().find(|file| file.expects(&name)).ok_or_else(|| {
             ModelError::invalid(format!("the model has a weight its configuration does not know: {name}"))
         })?;
-        file.put(&name, &as_stored(&config, &name, tensor)?)
+        file.put(&name, &as_stored(&config, &name, tensor)?)?;
+        count.one_more()
     })?;
     files.into_iter().try_for_each(TensorFile::finish)?;
     if shards.len() > 1 {
@@ -68,6 +69,25 @@ fn export_in_shards(
         write_json(&directory.join("model.safetensors.index.json"), &index)?;
     }
     write_json(&directory.join("config.json"), &config.to_json_of(torch_name))
+}
+
+/// The room the weights take.
+pub(super) fn n_bytes_of(config: &ModelConfig, dtype: ExportDtype) -> Result<u64, ModelError> {
+    let (number, _) = number_of(dtype)?;
+    Ok(config.tensors().iter().map(|(_, shape)| n_bytes(number, shape)).sum())
+}
+
+/// A type as safetensors files store it, and its name in `config.json`.
+fn number_of(dtype: ExportDtype) -> Result<(Number, &'static str), ModelError> {
+    if let Some(refusal) = ExportFormat::Huggingface.refusal(dtype) {
+        return Err(ModelError::Unsupported(refusal.into()));
+    }
+    let number = match dtype {
+        ExportDtype::Float16 => Number::F16,
+        ExportDtype::Bfloat16 => Number::Bf16,
+        ExportDtype::Float32 | ExportDtype::Q8_0 => Number::F32,
+    };
+    Ok((number, dtype.as_str()))
 }
 
 /// The tensors of each file, with their shapes as stored.
@@ -139,6 +159,8 @@ fn write_json(path: &Path, value: &Value) -> Result<(), ModelError> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::{
         domain::{Dtype, WeightsFormat},
@@ -155,7 +177,8 @@ mod tests {
             adapters: Vec::new(),
         };
         let source = location(&fixtures.join("gpt2"));
-        export_in_shards(&source, ExportDtype::Float32, out.path(), 8000).expect("written");
+        export_in_shards(&source, ExportDtype::Float32, out.path(), 8000, &mut |_, _| ControlFlow::Continue(()))
+            .expect("written");
         let files = std::fs::read_dir(out.path()).expect("read").count();
         assert!(files > 4, "{files} files");
         let (mut ours, mut theirs) = (
@@ -177,7 +200,9 @@ mod tests {
         let nowhere = Path::new("/nowhere");
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/gpt2");
         let location = ModelLocation { format: WeightsFormat::Huggingface, weights: fixture, adapters: Vec::new() };
-        let error = export_huggingface(&location, ExportDtype::Q8_0, nowhere).expect_err("refused").to_string();
+        let error = export_huggingface(&location, ExportDtype::Q8_0, nowhere, &mut |_, _| ControlFlow::Continue(()))
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("q8_0"), "{error}");
     }
 }
