@@ -18,7 +18,7 @@ use nix::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::server::{Server, text};
+use crate::server::{Server, text, wait_until};
 
 /// Log-probabilities of some tokens.
 fn logps(location: &ModelLocation) -> Vec<f32> {
@@ -128,10 +128,10 @@ fn a_tuned_model_is_downloaded_in_both_formats_and_scores_the_same() {
     assert_eq!(ask(&server, tuned, &json!({"format": "huggingface", "dtype": "float32"})), directory);
     assert_eq!(export_runs(&server).len(), 4);
     server.delete(&format!("/v1/models/{tuned}")).ok();
-    server.until_true("the files have gone", || export_runs(&server).len() == 2);
+    wait_until("the files have gone", || export_runs(&server).len() == 2);
     server.get(&directory).error(404, "export_not_found");
     server.delete(&small).ok();
-    server.until_true("the files have gone", || export_runs(&server).len() == 1);
+    wait_until("the files have gone", || export_runs(&server).len() == 1);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_killed_export_is_taken_up_again_and_what_has_changed_is_no_longer_the_model
     let pid = || -> Option<i32> {
         std::fs::read_to_string(export_runs(&server).first()?.join("run.lock")).ok()?.parse().ok()
     };
-    server.until_true("the run has begun", || pid().is_some());
+    wait_until("the run has begun", || pid().is_some());
     server.get(&format!("{export}/content")).error(409, "not_ready");
     server.delete("/v1/models/tiny").error(409, "in_use");
     let pid = pid().expect("it has begun");

@@ -181,17 +181,6 @@ impl Server {
         panic!("{path} stays {}", self.get(path).json());
     }
 
-    /// Waits until something outside the API has come about.
-    pub(crate) fn until_true(&self, what: &str, is_so: impl Fn() -> bool) {
-        for _ in 0..N_POLLS {
-            if is_so() {
-                return;
-            }
-            std::thread::sleep(BETWEEN_POLLS);
-        }
-        panic!("it never comes that {what}");
-    }
-
     /// Every page of a list, in the order of its pages.
     pub(crate) fn all(&self, path: &str) -> Vec<Value> {
         let mut found: Vec<Value> = Vec::new();
@@ -232,6 +221,17 @@ fn spawn(data: &Path) -> (Child, String) {
 fn read(mut response: Response<ureq::Body>) -> Answer {
     let status = response.status().as_u16();
     Answer { status, body: response.body_mut().with_config().limit(64 << 20).read_to_vec().unwrap() }
+}
+
+/// Waits for what the API does not tell.
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..N_POLLS {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(BETWEEN_POLLS);
+    }
+    panic!("it never comes that {what}");
 }
 
 /// A JSON text.
