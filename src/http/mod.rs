@@ -12,6 +12,8 @@ mod error_body;
 mod events;
 mod extract;
 mod file_checks;
+mod file_object;
+mod file_overlap;
 mod files;
 mod health;
 mod job_request;
@@ -92,7 +94,7 @@ impl App {
         files::clear_uploads(&settings.data_dir.join("tmp"))?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
-            checks.begin(file.id, file.purpose);
+            checks.begin(&file);
         }
         let in_flight = Semaphore::new(settings.max_requests);
         Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))
@@ -142,6 +144,7 @@ impl App {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(files::router())
+        .merge(file_overlap::router())
         .merge(models::router())
         .merge(previews::router())
         .merge(reference_lists::router())
