@@ -23,7 +23,11 @@ mod statistics;
 mod words;
 
 #[cfg(test)]
+mod containers;
+#[cfg(test)]
 mod documented;
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod properties;
 

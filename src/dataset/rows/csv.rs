@@ -22,6 +22,8 @@ pub(super) struct Csv<R> {
     header: Vec<String>,
     record: Vec<u8>,
     ends: Vec<usize>,
+    /// That of the last record.
+    place: u64,
     /// Blank lines that were passed over: the parser has not seen them.
     n_blank: u64,
 }
@@ -45,6 +47,7 @@ impl<R: BufRead> Csv<R> {
             header: Vec::new(),
             record: vec![0; 16 << 10],
             ends: Vec::new(),
+            place: 1,
             n_blank: 0,
         }
     }
@@ -57,7 +60,10 @@ impl<R: BufRead> Csv<R> {
             }
             self.header = self.read_header()?;
         }
-        let Some(place) = self.read_record()? else { return Ok(None) };
+        let Some(line) = self.read_record()? else { return Ok(None) };
+        // The parser does not count lines that end with a carriage return alone.
+        let place = line.max(self.place + 1);
+        self.place = place;
         let content = self.row().map_or_else(Into::into, |row| Value::Object(row).into());
         Ok(Some(RawRow { place, content }))
     }
