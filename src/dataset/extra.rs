@@ -238,16 +238,16 @@ mod tests {
                 DatasetFormat::AxolotlChatTemplate,
                 DatasetFormat::NemoRl,
             ];
-            if !takes_messages.contains(&format) {
+            if takes_messages.contains(&format) {
+                let extra = pair(format, &line).extra;
+                assert_eq!(extra.reference_response.as_deref(), Some(" maybe"), "{format:?}");
+                assert_eq!(extra.edited_response.as_deref(), Some(" maybe"), "{format:?}");
+            } else {
                 assert_eq!(
                     problems(format, &line),
                     ["/reference_response wrong_type", "/edited_response wrong_type"],
                     "{format:?}"
                 );
-            } else {
-                let extra = pair(format, &line).extra;
-                assert_eq!(extra.reference_response.as_deref(), Some(" maybe"), "{format:?}");
-                assert_eq!(extra.edited_response.as_deref(), Some(" maybe"), "{format:?}");
             }
         }
         let two =

@@ -97,7 +97,7 @@ fn by_sides(row: &Map<String, Value>) -> Vec<DatasetFormat> {
     ];
     // A prompt says what the sides answer, whatever else the row has.
     let prompt = present(row, "prompt");
-    let formats = match (chosen, rejected, prompt) {
+    match (chosen, rejected, prompt) {
         // Sides that are texts belong to a conversation as well as those of one message do.
         (Value::String(_), Value::String(_), Some(Value::Array(_)))
         | (Value::Array(_), Value::Array(_), Some(Value::Array(_))) => {
@@ -121,8 +121,7 @@ fn by_sides(row: &Map<String, Value>) -> Vec<DatasetFormat> {
             }
         }
         _ => Vec::new(),
-    };
-    formats
+    }
 }
 
 /// Whether a row that looks like `other` shows by its very fields that it does not belong in a file of `format`: a row of

@@ -19,7 +19,7 @@ pub(super) struct Budget {
 impl Budget {
     /// That of a file of so many bytes as it is packed.
     pub(super) fn of(n_packed: u64) -> Self {
-        Self { limit: n_packed.saturating_mul(MAX_RATIO).max(FREE_BYTES).min(MAX_UNPACKED_BYTES), spent: 0 }
+        Self { limit: n_packed.saturating_mul(MAX_RATIO).clamp(FREE_BYTES, MAX_UNPACKED_BYTES), spent: 0 }
     }
 
     /// Counts `n_bytes` more; refuses what goes beyond the limit.

@@ -167,7 +167,7 @@ impl<R: BufRead> Csv<R> {
             if n_blank == 0 {
                 return Ok(true);
             }
-            self.n_blank += available[..n_blank].iter().filter(|b| **b == b'\n').count() as u64;
+            self.n_blank += available[..n_blank].iter().map(|b| u64::from(*b == b'\n')).sum::<u64>();
             self.reader.consume(n_blank);
         }
     }

@@ -96,7 +96,7 @@ enum State<R> {
     UnreadParquet(Box<dyn Source>),
     Lines(Lines<Text<R>>),
     Array(JsonArray<Text<R>>),
-    Csv(Csv<Text<R>>),
+    Csv(Box<Csv<Text<R>>>),
     Parquet(Box<ParquetRows>),
     Ended,
 }
@@ -187,7 +187,7 @@ impl<R: BufRead> Rows<R> {
         let (container, state) = if is_list {
             (Container::JsonArray, State::Array(JsonArray::new(text)))
         } else if is_csv {
-            (Container::Csv, State::Csv(Csv::new(text)))
+            (Container::Csv, State::Csv(Box::new(Csv::new(text))))
         } else {
             (Container::JsonLines, State::Lines(Lines::new(text)))
         };

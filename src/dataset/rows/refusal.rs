@@ -35,7 +35,7 @@ impl From<Refusal> for io::Error {
 
 /// Errors of decoders speak of the content, those with a number of the operating system of the disk.
 pub(super) fn of_decoder(error: io::Error, what: &str) -> io::Error {
-    let is_refusal = error.get_ref().is_some_and(|inner| inner.is::<Refusal>());
+    let is_refusal = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Refusal>);
     let is_of_the_system = error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted;
     if is_refusal || is_of_the_system { error } else { Refusal::damaged(what).into() }
 }
