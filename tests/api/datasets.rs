@@ -53,12 +53,11 @@ fn a_given_format_holds_also_after_a_restart() {
 fn a_format_that_there_is_not_is_refused() {
     let server = Server::start();
     let file = ("file", Some("x"), AMBIGUOUS.as_bytes());
-    let body = server
-        .upload(&[("purpose", None, b"fine-tune"), ("format", None, b"intel"), file])
-        .error(400, "invalid_request");
+    let body =
+        server.upload(&[("purpose", None, b"fine-tune"), ("format", None, b"intel"), file]).error(400, "invalid_value");
     assert!(body["detail"].as_str().expect("text").contains("axolotl_intel"), "{body}");
     let scores = ("purpose", None, b"reference-scores".as_slice());
-    server.upload(&[scores, ("format", None, b"h2o"), file]).error(400, "invalid_request");
+    server.upload(&[scores, ("format", None, b"h2o"), file]).error(400, "invalid_value");
 }
 
 #[test]

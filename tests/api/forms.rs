@@ -12,7 +12,7 @@ struct Form {
     body: Vec<u8>,
 }
 
-fn any_part() -> impl Strategy<Value = Vec<u8>> {
+fn odd_part() -> impl Strategy<Value = Vec<u8>> {
     let name = prop_oneof![
         6 => Just("file"), 6 => Just("purpose"), 3 => Just("format"), 1 => Just(""), 1 => Just("files"), 1 => Just("a\"b"),
     ];
@@ -32,6 +32,19 @@ fn any_part() -> impl Strategy<Value = Vec<u8>> {
         let head = format!("{head}\"{name}\"{filename}\r\n\r\n");
         [head.into_bytes(), content, b"\r\n".to_vec()].concat()
     })
+}
+
+/// Parts that are right, so that some forms are.
+fn any_part() -> impl Strategy<Value = Vec<u8>> {
+    let part = |name: &str, content: &str| {
+        Just(format!("Content-Disposition: form-data; name={name}\r\n\r\n{content}\r\n").into_bytes())
+    };
+    prop_oneof![
+        4 => part("\"file\"; filename=\"x.jsonl\"", &pairs(2)),
+        4 => part("\"purpose\"", "fine-tune"),
+        1 => part("\"format\"", "trl_standard"),
+        3 => odd_part(),
+    ]
 }
 
 fn any_form() -> impl Strategy<Value = Form> {

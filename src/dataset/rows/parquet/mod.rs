@@ -288,3 +288,23 @@ fn check_columns(schema: &Type, metadata: &ParquetMetaData, leaves: &[usize]) ->
 fn count_leaves(schema: &Type) -> usize {
     if schema.is_primitive() { 1 } else { schema.get_fields().iter().map(|field| count_leaves(field)).sum() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_that_is_too_deep_or_too_wide_is_refused() {
+        // Field 2 of a footer: so many parts with one part in each.
+        let footer = |n: u16, n_children: u8| {
+            let mut bytes = vec![0x29, 0xfc, (n & 0x7f) as u8 | 0x80, (n >> 7) as u8];
+            (0..n).for_each(|_| bytes.extend([0x55, n_children << 1, 0]));
+            bytes.push(0);
+            bytes
+        };
+        assert_eq!(check_schema(&footer(1000, 1)).expect_err("too deep").code, "schema_too_large");
+        assert_eq!(check_schema(&footer(5000, 0)).expect_err("too wide").code, "schema_too_large");
+        assert_eq!(check_schema(&footer(10, 1)), Ok(()));
+        assert_eq!(check_schema(&[0x29, 0xfc, 0xff]).expect_err("cut off").code, "damaged_file");
+    }
+}

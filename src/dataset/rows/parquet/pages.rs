@@ -297,3 +297,34 @@ impl PageReader for Pages {
         Err(ParquetError::General("pages are read one after the other".to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Field 1 of a header (the kind of page), then these bytes, then its end.
+    fn refused(kind: u8, fields: &[u8]) -> &'static str {
+        let bytes = [&[0x15, kind << 1], fields, &[0]].concat();
+        Header::parse(&bytes).expect_err("refused").code
+    }
+
+    #[test]
+    fn what_a_page_says_of_its_size_is_held_to_limits() {
+        // 2^28 bytes unpacked, packed; 2^23 values.
+        assert_eq!(refused(0, &[0x15, 0x80, 0x80, 0x80, 0x80, 2]), "pages_too_large");
+        assert_eq!(refused(0, &[0x25, 0x80, 0x80, 0x80, 0x80, 2]), "pages_too_large");
+        assert_eq!(refused(0, &[0x4c, 0x15, 0x80, 0x80, 0x80, 8, 0]), "pages_too_large");
+        // Less than nothing; and a dictionary of three values in two bytes.
+        assert_eq!(refused(0, &[0x15, 1]), "damaged_file");
+        assert_eq!(refused(2, &[0x15, 4, 0x5c, 0x15, 6, 0]), "damaged_file");
+    }
+
+    #[test]
+    fn a_header_is_read() {
+        let bytes = [0x15, 0, 0x15, 20, 0x15, 10, 0x2c, 0x15, 6, 0x15, 16, 0x15, 6, 0x15, 6, 0, 0, 99];
+        let (header, n_read) = Header::parse(&bytes).expect("a header");
+        assert_eq!((header.kind, header.n_unpacked, header.n_packed, header.n_values), (DATA, 10, 5, 3));
+        assert_eq!((header.encoding, header.definition_encoding, header.repetition_encoding), (8, 3, 3));
+        assert_eq!(n_read, bytes.len() - 1);
+    }
+}
