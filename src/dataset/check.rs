@@ -2,21 +2,17 @@
 
 use std::io::{self, BufRead};
 
-use super::{
-    PairReader,
-    duplicates::{Duplicates, MAX_REMEMBERED},
-    field_counts::FieldCounts,
-};
-use crate::domain::{DatasetFormat, DatasetReport, Problem};
+use super::{PairReader, field_counts::FieldCounts, statistics::Statistics};
+use crate::domain::{Container, DatasetReport, Problem};
 
-/// Reads all of `reader`, in `format` or in that of the first line that fits one. An error is the reader's own; whatever is
-/// wrong with the content stands in the report. The memory used does not depend on the file's length.
-pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<DatasetReport> {
-    let mut pairs = PairReader::new(reader, format);
+/// Reads all of `pairs`. An error is the reader's own; whatever is wrong with the content stands in the report. The memory
+/// used does not depend on the file's length.
+pub fn check(mut pairs: PairReader<impl BufRead>) -> io::Result<DatasetReport> {
     let mut report = DatasetReport::default();
     let mut fields = FieldCounts::default();
-    let mut duplicates = Duplicates::new(MAX_REMEMBERED);
+    let mut statistics = Statistics::new();
     while let Some(row) = pairs.read()? {
+        let repeats = statistics.count(&row);
         for warning in row.warnings {
             report.warnings.push(warning);
         }
@@ -24,12 +20,15 @@ pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<
             Ok(pair) => {
                 report.n_pairs += 1;
                 fields.count(&pair);
-                if let Some(first) = duplicates.first_line(&pair) {
-                    report.warnings.push(note(
-                        Some(row.line),
-                        "duplicate_pair",
-                        format!("the same pair as line {first}"),
-                    ));
+                let place = pairs.container().unwrap_or(Container::JsonLines).word_for_place();
+                if let Some(first) = repeats.row {
+                    let message = format!("the same pair as {place} {first}");
+                    report.warnings.push(note(Some(row.line), "duplicate_pair", message));
+                }
+                if let Some(first) = repeats.swapped {
+                    let message =
+                        format!("the opposite of {place} {first}, same prompt and sides: keep the one that is right");
+                    report.warnings.push(note(Some(row.line), "label_conflict", message));
                 }
             }
             Err(problems) => problems.into_iter().for_each(|problem| report.problems.push(problem)),
@@ -39,7 +38,10 @@ pub fn check(reader: impl BufRead, format: Option<DatasetFormat>) -> io::Result<
         report.problems.push(note(None, "empty_file", "the file is empty: give at least one pair".to_owned()));
     }
     report.format = pairs.format();
+    report.container = pairs.container();
+    report.compression = pairs.compression();
     report.fields = fields.that_occur();
+    report.statistics = Some(statistics.finish());
     Ok(report)
 }
 
@@ -50,13 +52,17 @@ fn note(line: Option<u64>, code: &str, message: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ExtraField, FieldSummary};
+    use crate::domain::{DatasetFormat, ExtraField, FieldSummary};
+
+    fn check(text: &str) -> DatasetReport {
+        super::check(PairReader::new(text.as_bytes(), None)).expect("readable")
+    }
 
     #[test]
     fn every_problem_and_warning_stands_in_the_report() {
         let good = r#"{"prompt":"p","chosen":"c","rejected":"r"}"#;
         let empty = r#"{"prompt":"","chosen":"","rejected":"r"}"#;
-        let report = check(format!("{good}\n{empty}\n{good}\n{{\n").as_bytes(), None).expect("readable");
+        let report = check(&format!("{good}\n{empty}\n{good}\n{{\n"));
         assert_eq!((report.format, report.n_pairs), (Some(DatasetFormat::TrlStandard), 2));
         let found: Vec<_> = report.problems.first.iter().map(|p| (p.line, p.code.as_str())).collect();
         assert_eq!(found, [(Some(2), "empty_prompt"), (Some(2), "empty_completion"), (Some(4), "invalid_json")]);
@@ -76,7 +82,7 @@ mod tests {
             line(r#","edited_response":"x","dimension":"safe""#),
             line(r#","chosen_spans":[[0,1]],"dimension":"safe""#),
         ];
-        let report = check(lines.join("\n").as_bytes(), None).expect("readable");
+        let report = check(&lines.join("\n"));
         assert_eq!((report.n_pairs, report.problems.n_total), (4, 1));
         let summary = |n_pairs, first_line_without| FieldSummary { n_pairs, first_line_without, ..Default::default() };
         let values = [("kind".to_owned(), 1), ("safe".to_owned(), 3)].into();
@@ -95,7 +101,7 @@ mod tests {
     fn tools_that_will_not_be_rendered_are_a_warning() {
         let line = r#"{"input":{"messages":[{"role":"user","content":"p"}],"tools":[{}]},
             "preferred_output":[{"role":"assistant","content":"c"}],"non_preferred_output":[{"role":"assistant","content":"r"}]}"#;
-        let report = check(line.replace('\n', "").as_bytes(), None).expect("readable");
+        let report = check(&line.replace('\n', ""));
         assert!(report.problems.is_empty());
         assert_eq!(report.warnings.first[0].code, "ignored_tools");
     }
@@ -103,8 +109,47 @@ mod tests {
     #[test]
     fn an_empty_file_is_a_problem() {
         for bytes in ["", "\n", "\u{feff}\r\n\r\n"] {
-            let report = check(bytes.as_bytes(), None).expect("readable");
+            let report = check(bytes);
             assert_eq!(report.problems.first[0].code, "empty_file", "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn pairs_are_counted_and_measured() {
+        let line = |prompt: &str, chosen: &str, rejected: &str| {
+            format!(r#"{{"prompt":{prompt},"chosen":"{chosen}","rejected":"{rejected}"}}"#)
+        };
+        let messages = r#"[{"role":"system","content":"Be"},{"role":"user","content":"né"}]"#;
+        let long = "x".repeat(300);
+        let lines = [
+            line(messages, "yes", "no"),
+            line(messages, "no", "yes"),
+            line(messages, "yes", "no"),
+            line(messages, &long, "no"),
+            line(messages, " ", "no"),
+            line(messages, "same", "same"),
+        ];
+        let report = check(&lines.join("\n"));
+        let warnings: Vec<_> = report.warnings.first.iter().map(|w| (w.line, w.code.as_str())).collect();
+        assert_eq!(warnings, [(Some(2), "label_conflict"), (Some(3), "duplicate_pair"), (Some(3), "label_conflict")]);
+        let found = report.statistics.expect("statistics");
+        assert_eq!((found.n_rows, found.n_empty_sides, found.n_identical_sides), (6, 1, 1));
+        assert_eq!((found.n_duplicate_pairs, found.n_label_conflicts, found.n_repeated_prompts), (1, 2, 3));
+        assert_eq!((found.n_chosen_longer, found.n_system_prompts, found.n_remembered), (3, 4, 3));
+        assert_eq!(found.roles, [("system".to_owned(), 4), ("user".to_owned(), 4)].into());
+        assert_eq!((found.turns.min, found.turns.max), (2, 2));
+        let lengths = &found.lengths;
+        assert_eq!((lengths.prompt.min, lengths.prompt.max), (4, 4));
+        assert_eq!((lengths.chosen.min, lengths.chosen.median, lengths.chosen.max), (2, 3, 300));
+        assert_eq!(found.samples.len(), 2);
+        assert_eq!((found.samples[0].prompt.as_str(), found.samples[0].n_messages), ("né", Some(2)));
+    }
+
+    #[test]
+    fn a_sample_is_cut() {
+        let report = check(&format!(r#"{{"prompt":"p","chosen":"{}","rejected":"r"}}"#, "é".repeat(201)));
+        let found = report.statistics.expect("statistics");
+        assert_eq!(found.samples[0].chosen, format!("{}…", "é".repeat(200)));
+        assert_eq!(found.samples[0].n_messages, None);
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{PairReader, PreferencePair};
-use crate::domain::Problem;
+use super::{PairReader, PreferencePair, Prompt};
+use crate::domain::{DatasetFormat, Problem};
 
 const DOCUMENT: &str = include_str!("../../docs/datasets.md");
 /// The two lines that the document speaks of.
@@ -18,6 +18,11 @@ fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
+/// The rows that show the formats.
+pub(super) fn examples() -> Vec<Value> {
+    rows("Formats").iter().map(|row| serde_json::from_str(row[2].trim_matches('`')).expect(row[2])).collect()
+}
+
 /// The second line of a file, made of the pair and the fields of a cell.
 fn read(cell: &str) -> Result<PreferencePair, Vec<Problem>> {
     let fields: Map<String, Value> = serde_json::from_str(cell.trim_matches('`')).expect(cell);
@@ -27,6 +32,27 @@ fn read(cell: &str) -> Result<PreferencePair, Vec<Problem>> {
     let mut reader = PairReader::new(text.as_bytes(), None);
     assert!(reader.read().expect("readable").expect("a row").pair.is_ok());
     reader.read().expect("readable").expect("a row").pair
+}
+
+#[test]
+fn every_format_has_an_example_that_is_read_in_it() {
+    let rows = rows("Formats");
+    for (row, example) in rows.iter().zip(examples()) {
+        let text = example.to_string();
+        let mut reader = PairReader::new(text.as_bytes(), None);
+        let pair = reader.read().expect("readable").expect("a row").pair;
+        let pair = pair.unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
+        assert_eq!(format!("`{}`", reader.format().expect("a format")), row[0]);
+        assert_eq!((pair.chosen.trim(), pair.rejected.trim()), ("4", "5"), "{text}");
+        let prompt = match &pair.prompt {
+            Prompt::Text(text) => text,
+            Prompt::Messages(messages) => &messages.last().expect("a message").content,
+        };
+        assert!(prompt.contains("2+2"), "{text}");
+    }
+    for format in DatasetFormat::ALL {
+        assert!(rows.iter().any(|row| row[0] == format!("`{format}`")), "{format}");
+    }
 }
 
 #[test]

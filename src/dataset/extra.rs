@@ -91,12 +91,19 @@ fn dimension(row: &Map<String, Value>, notes: &mut Notes) -> Option<String> {
 fn response(row: &Map<String, Value>, name: &str, format: DatasetFormat, notes: &mut Notes) -> Option<String> {
     let takes_messages = matches!(
         format,
-        DatasetFormat::OpenaiPreference | DatasetFormat::TrlConversational | DatasetFormat::TrlConversationalImplicit
+        DatasetFormat::OpenaiPreference
+            | DatasetFormat::TrlConversational
+            | DatasetFormat::TrlConversationalImplicit
+            | DatasetFormat::UltrafeedbackBinarized
+            | DatasetFormat::AxolotlChatTemplate
+            | DatasetFormat::NemoRl
     );
     let pointer = format!("/{name}");
     let text = match present(row, name)? {
-        // As the completions of that format: the white space around a turn goes.
-        Value::String(text) if format == DatasetFormat::AnthropicHh => text.trim().to_owned(),
+        // As the completions of these formats: the white space around a turn goes.
+        Value::String(text) if matches!(format, DatasetFormat::AnthropicHh | DatasetFormat::Nectar) => {
+            text.trim().to_owned()
+        }
         Value::String(text) => text.clone(),
         list @ Value::Array(_) if takes_messages => {
             messages::completion(&messages::parse(list, &pointer, notes)?, &pointer, notes)?
@@ -141,16 +148,12 @@ mod tests {
     use super::*;
     use crate::dataset::format::tests::{pair, problems};
 
-    const FORMATS: [DatasetFormat; 6] = [
-        DatasetFormat::OpenaiPreference,
-        DatasetFormat::TrlStandard,
-        DatasetFormat::TrlStandardImplicit,
-        DatasetFormat::TrlConversational,
-        DatasetFormat::TrlConversationalImplicit,
-        DatasetFormat::AnthropicHh,
-    ];
+    const FORMATS: [DatasetFormat; 16] = DatasetFormat::ALL;
 
-    /// A pair of completions " yes" and " no" (without their spaces in Anthropic's format) and the fields of `extra`.
+    /// Formats whose completions lose the white space around them.
+    const TRIMMED: [DatasetFormat; 2] = [DatasetFormat::AnthropicHh, DatasetFormat::Nectar];
+
+    /// A pair of completions " yes" and " no" (without their spaces in [`TRIMMED`]) and the fields of `extra`.
     fn line(format: DatasetFormat, extra: &Value) -> String {
         let message = |role: &str, content: &str| json!({"role": role, "content": content});
         let (user, yes, no) = (message("user", "q"), message("assistant", " yes"), message("assistant", " no"));
@@ -165,6 +168,28 @@ mod tests {
             DatasetFormat::AnthropicHh => json!({
                 "chosen": "\n\nHuman: q\n\nAssistant: yes", "rejected": "\n\nHuman: q\n\nAssistant: no"
             }),
+            DatasetFormat::UltrafeedbackBinarized => {
+                json!({"prompt": "q", "chosen": [user, yes], "rejected": [user, no]})
+            }
+            DatasetFormat::AlpacaRanking => json!({"instruction": "q", "chosen": " yes", "rejected": " no"}),
+            DatasetFormat::SharegptRanking => json!({
+                "conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": " yes"},
+                "rejected": {"from": "gpt", "value": " no"}
+            }),
+            DatasetFormat::AxolotlArgilla => {
+                json!({"instruction": "q", "chosen_response": " yes", "rejected_response": " no"})
+            }
+            DatasetFormat::AxolotlIntel => json!({"question": "q", "chosen": " yes", "rejected": " no"}),
+            DatasetFormat::AxolotlIcr => json!({"input": "q", "chosen": " yes", "rejected": " no"}),
+            DatasetFormat::AxolotlChatTemplate => json!({"messages": [user], "chosen": yes, "rejected": no}),
+            DatasetFormat::Nectar => {
+                json!({"prompt": "q", "answers": [{"rank": 1, "answer": " yes"}, {"rank": 2, "answer": " no"}]})
+            }
+            DatasetFormat::NemoRl => json!({
+                "context": [user],
+                "completions": [{"rank": 0, "completion": [yes]}, {"rank": 1, "completion": [no]}]
+            }),
+            DatasetFormat::H2o => json!({"prompt": "q", "answer": " yes", "rejected_answer": " no"}),
         };
         let extra = extra.as_object().expect("an object").clone();
         row.as_object_mut().expect("an object").extend(extra);
@@ -185,7 +210,7 @@ mod tests {
         });
         for format in FORMATS {
             let found = pair(format, &line(format, &all));
-            let response = if format == DatasetFormat::AnthropicHh { "maybe" } else { " maybe " };
+            let response = if TRIMMED.contains(&format) { "maybe" } else { " maybe " };
             let expected = ExtraFields {
                 margin_rewards: Some(Sides { chosen: vec![1.0, 2.0], rejected: vec![0.0, -1.0] }),
                 aux_rewards: Some(Sides { chosen: vec![0.5], rejected: vec![0.25] }),
@@ -205,19 +230,24 @@ mod tests {
         let both = json!({"reference_response": as_message, "edited_response": as_message});
         for format in FORMATS {
             let line = line(format, &both);
-            if matches!(
-                format,
-                DatasetFormat::TrlStandard | DatasetFormat::TrlStandardImplicit | DatasetFormat::AnthropicHh
-            ) {
+            let takes_messages = [
+                DatasetFormat::OpenaiPreference,
+                DatasetFormat::TrlConversational,
+                DatasetFormat::TrlConversationalImplicit,
+                DatasetFormat::UltrafeedbackBinarized,
+                DatasetFormat::AxolotlChatTemplate,
+                DatasetFormat::NemoRl,
+            ];
+            if takes_messages.contains(&format) {
+                let extra = pair(format, &line).extra;
+                assert_eq!(extra.reference_response.as_deref(), Some(" maybe"), "{format:?}");
+                assert_eq!(extra.edited_response.as_deref(), Some(" maybe"), "{format:?}");
+            } else {
                 assert_eq!(
                     problems(format, &line),
                     ["/reference_response wrong_type", "/edited_response wrong_type"],
                     "{format:?}"
                 );
-            } else {
-                let extra = pair(format, &line).extra;
-                assert_eq!(extra.reference_response.as_deref(), Some(" maybe"), "{format:?}");
-                assert_eq!(extra.edited_response.as_deref(), Some(" maybe"), "{format:?}");
             }
         }
         let two =
@@ -258,7 +288,7 @@ mod tests {
     fn spans_are_of_the_completion_as_it_is_read() {
         let spans = |end: usize| json!({"rejected_spans": [[0, end]]});
         for format in FORMATS {
-            let n_chars = if format == DatasetFormat::AnthropicHh { 2 } else { 3 };
+            let n_chars = if TRIMMED.contains(&format) { 2 } else { 3 };
             let found = pair(format, &line(format, &spans(n_chars)));
             assert_eq!(found.rejected.chars().count(), n_chars, "{format:?}");
             assert_eq!(problems(format, &line(format, &spans(n_chars + 1))), ["/rejected_spans/0 out_of_range"]);

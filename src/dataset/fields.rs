@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::{DatasetFormat, Problem};
+use crate::domain::Problem;
 
 /// The problems of one line.
 #[derive(Debug)]
@@ -79,17 +79,5 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
-    }
-}
-
-/// A format's name as the API writes it.
-pub(super) fn format_name(format: DatasetFormat) -> &'static str {
-    match format {
-        DatasetFormat::OpenaiPreference => "openai_preference",
-        DatasetFormat::TrlStandard => "trl_standard",
-        DatasetFormat::TrlStandardImplicit => "trl_standard_implicit",
-        DatasetFormat::TrlConversational => "trl_conversational",
-        DatasetFormat::TrlConversationalImplicit => "trl_conversational_implicit",
-        DatasetFormat::AnthropicHh => "anthropic_hh",
     }
 }

@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     extra::present,
     fields::{Notes, kind},
-    lines::Lines,
-    reader::parse_json,
+    rows::{Content, Lines, Wrong, parse_json},
 };
 use crate::domain::{DatasetReport, FileId, Problem, ScoresSummary, Sides};
 
@@ -123,7 +122,14 @@ impl Seen {
 }
 
 fn parse(content: Option<&[u8]>, notes: &mut Notes) -> Option<GivenScore> {
-    let value = parse_json(content, notes)?;
+    let value = match parse_json(content) {
+        Content::Value(value) => value,
+        Content::Wrong(Wrong { code, pointer, message }) => {
+            notes.problem(pointer, code, message);
+            return None;
+        }
+        Content::Blank => return None,
+    };
     let Value::Object(row) = &value else {
         notes.problem("", "not_an_object", format!("expected an object, found {}", kind(&value)));
         return None;

@@ -16,7 +16,8 @@ pub(super) fn parse(value: &Value, pointer: &str, notes: &mut Notes) -> Option<V
     messages.into_iter().collect()
 }
 
-fn parse_one(value: &Value, pointer: &str, notes: &mut Notes) -> Option<Message> {
+/// Reads one message.
+pub(super) fn parse_one(value: &Value, pointer: &str, notes: &mut Notes) -> Option<Message> {
     let Some(message) = value.as_object() else {
         notes.wrong_type(value, pointer, "a message {\"role\", \"content\"}");
         return None;
@@ -71,15 +72,29 @@ pub(super) fn check_prompt(messages: &[Message], pointer: &str, notes: &mut Note
     }
 }
 
+/// Checks a prompt whose messages are parts of one text: they have no pointers of their own.
+pub(super) fn check_prompt_of_text(messages: &[Message], pointer: &str, notes: &mut Notes) {
+    let n_before = notes.problems.len();
+    check_prompt(messages, pointer, notes);
+    for problem in &mut notes.problems[n_before..] {
+        problem.pointer = Some(pointer.to_owned());
+    }
+}
+
+/// The text of a completion that is one message; its role stands at `pointer`.
+pub(super) fn completion_of(message: Message, pointer: &str, notes: &mut Notes) -> Option<String> {
+    if message.role == "assistant" {
+        return Some(message.content);
+    }
+    let text = format!("a completion is the assistant's message, not one of '{}'", message.role);
+    notes.problem(pointer, "misplaced_role", text);
+    None
+}
+
 /// The text of a completion that is written as messages: exactly one, the assistant's.
 pub(super) fn completion(messages: &[Message], pointer: &str, notes: &mut Notes) -> Option<String> {
     match messages {
-        [message] if message.role == "assistant" => Some(message.content.clone()),
-        [message] => {
-            let text = format!("a completion is the assistant's message, not one of '{}'", message.role);
-            notes.problem(format!("{pointer}/0/role"), "misplaced_role", text);
-            None
-        }
+        [message] => completion_of(message.clone(), &format!("{pointer}/0/role"), notes),
         [] => {
             notes.problem(pointer, "empty_completion", "the completion is empty: give one assistant message");
             None

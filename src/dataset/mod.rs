@@ -1,31 +1,33 @@
-//! Preference datasets: JSON Lines in one of several formats, read as preference pairs, with every problem named by line.
+//! Preference datasets in one of several formats, read as preference pairs, with every problem named by line or row.
 //!
-//! A format is one file here and one word of [`DatasetFormat`](crate::domain::DatasetFormat). It is told from the first line
-//! that fits one, unless given, and holds for the whole file. Reading is by line: memory does not grow with the file.
+//! `rows` takes the rows out of what keeps them (JSON Lines, a JSON list, CSV, Parquet) and packs them (gzip, Zstandard);
+//! `format` makes pairs of them. A format is one file there and one word of [`DatasetFormat`](crate::domain::DatasetFormat). It
+//! is told from the first row that fits one, unless given, and holds for the whole file. Memory does not grow with the file.
 
-mod anthropic_hh;
 mod check;
-mod duplicates;
+mod digests;
+mod distribution;
 mod edits;
 mod extra;
 mod field_counts;
 mod fields;
 mod format;
 mod given_scores;
-mod lines;
 mod messages;
-mod openai_preference;
+mod overlap;
 mod reader;
 mod rewards;
+mod rows;
 mod spans;
-mod trl_conversational;
-mod trl_conversational_implicit;
-mod trl_standard;
-mod trl_standard_implicit;
+mod statistics;
 mod words;
 
 #[cfg(test)]
+mod containers;
+#[cfg(test)]
 mod documented;
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod properties;
 
@@ -33,6 +35,7 @@ pub use check::check;
 pub use edits::spans_of_edit;
 pub use extra::ExtraFields;
 pub use given_scores::{GivenScore, read_scores};
+pub use overlap::overlap;
 pub use reader::{DatasetError, PairReader, Row, read_pairs};
 
 /// What two completions answer.
@@ -61,7 +64,7 @@ impl Message {
 /// A prompt and two completions, of which people like one better. Each completion is the text of one assistant turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreferencePair {
-    /// Its line in the file, counted from 1.
+    /// Where it stands in the file, counted from 1: in JSON Lines and CSV the line it begins on, else the number of its row.
     pub line: u64,
     /// What the completions answer.
     pub prompt: Prompt,
@@ -73,7 +76,7 @@ pub struct PreferencePair {
     pub extra: ExtraFields,
 }
 
-/// What a format finds in one line: the pair itself.
+/// What a format finds in one row: the pair itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Example {
     prompt: Prompt,

@@ -6,17 +6,8 @@ use serde_json::{Value, json};
 use super::{PairReader, check};
 use crate::domain::DatasetFormat;
 
-const FORMATS: [DatasetFormat; 6] = [
-    DatasetFormat::OpenaiPreference,
-    DatasetFormat::TrlStandard,
-    DatasetFormat::TrlStandardImplicit,
-    DatasetFormat::TrlConversational,
-    DatasetFormat::TrlConversationalImplicit,
-    DatasetFormat::AnthropicHh,
-];
-
 fn any_format() -> impl Strategy<Value = Option<DatasetFormat>> {
-    proptest::option::of(proptest::sample::select(&FORMATS[..]))
+    proptest::option::of(proptest::sample::select(&DatasetFormat::ALL[..]))
 }
 
 /// Texts that come near what the formats look for, cut at odd places and with characters of every length.
@@ -88,7 +79,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_to_the_end(bytes in vec(any::<u8>(), 0..200), format in any_format()) {
-        let report = check(bytes.as_slice(), format).expect("a slice is readable");
+        let report = check(PairReader::new(bytes.as_slice(), format)).expect("a slice is readable");
         prop_assert!(report.n_pairs > 0 || report.problems.n_total > 0);
     }
 
@@ -123,7 +114,7 @@ proptest! {
     #[test]
     fn every_row_is_a_pair_or_has_a_problem(rows in vec(any_row(), 1..8), format in any_format()) {
         let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        let report = check(text.as_bytes(), format).expect("a slice is readable");
+        let report = check(PairReader::new(text.as_bytes(), format)).expect("a slice is readable");
         let lines_with_problems: std::collections::BTreeSet<_> = report.problems.first.iter().map(|p| p.line).collect();
         if report.problems.n_total as usize == report.problems.first.len() {
             prop_assert_eq!(report.n_pairs as usize + lines_with_problems.len(), rows.len());

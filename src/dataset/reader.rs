@@ -11,21 +11,18 @@ use serde_json::Value;
 use super::{
     Example, PreferencePair,
     extra::{self, ListLengths},
-    fields::{Notes, format_name, kind},
+    fields::{Notes, kind},
     format,
-    lines::{Lines, MAX_LINE_BYTES},
+    rows::{Content, RawRow, Refusal, Rows, Source, Wrong},
 };
-use crate::domain::{DatasetFormat, Problem};
+use crate::domain::{Compression, Container, DatasetFormat, Problem};
 
-/// How a file packed with gzip begins.
-const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
-
-/// What reading one line gave.
+/// What reading one row gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The line, counted from 1.
+    /// The line it begins on in JSON Lines and CSV, else its number; counted from 1.
     pub line: u64,
-    /// The pair, or everything that is wrong with the line (never empty).
+    /// The pair, or everything that is wrong with the row (never empty).
     pub pair: Result<PreferencePair, Vec<Problem>>,
     /// What is odd about it but allowed.
     pub warnings: Vec<Problem>,
@@ -35,31 +32,55 @@ pub struct Row {
 /// something was cut out or off.
 #[derive(Debug)]
 pub struct PairReader<R> {
-    lines: Lines<R>,
+    rows: Rows<R>,
     same: Same,
+    /// The place of the last row.
+    place: u64,
     /// Blank lines passed, while it is not known whether anything follows: the first, and how many.
     blank: Option<(u64, u64)>,
     /// A row read while its blank lines were not yet reported.
     waiting: Option<Row>,
 }
 
-/// What is the same on every line, as far as it is known.
+/// What is the same on every row, as far as it is known.
 #[derive(Debug)]
 struct Same {
     format: Option<DatasetFormat>,
     lengths: ListLengths,
 }
 
+impl PairReader<Box<dyn BufRead + Send>> {
+    /// Reads a file, whatever keeps its rows and packs it, in `format` or in that of the first row that fits one.
+    #[expect(private_bounds, reason = "what can be read and sought in; the trait only puts the two together")]
+    pub fn open(source: impl Source + 'static, format: Option<DatasetFormat>) -> io::Result<Self> {
+        Ok(Self::of(Rows::open(source)?, format))
+    }
+}
+
 impl<R: BufRead> PairReader<R> {
-    /// Reads `reader`, in `format` or in that of the first line that fits one.
+    /// Reads a text that is not packed, in `format` or in that of the first row that fits one.
     pub fn new(reader: R, format: Option<DatasetFormat>) -> Self {
+        Self::of(Rows::of_text(reader), format)
+    }
+
+    fn of(rows: Rows<R>, format: Option<DatasetFormat>) -> Self {
         let same = Same { format, lengths: ListLengths::default() };
-        Self { lines: Lines::new(reader), same, blank: None, waiting: None }
+        Self { rows, same, place: 0, blank: None, waiting: None }
     }
 
     /// The format, once it is known.
     pub fn format(&self) -> Option<DatasetFormat> {
         self.same.format
+    }
+
+    /// What keeps the rows, once it is known.
+    pub fn container(&self) -> Option<Container> {
+        self.rows.container()
+    }
+
+    /// What the file is packed with.
+    pub fn compression(&self) -> Option<Compression> {
+        self.rows.compression()
     }
 
     /// The next row, or `None` at the end.
@@ -71,16 +92,22 @@ impl<R: BufRead> PairReader<R> {
             if let Some(row) = self.waiting.take() {
                 return Ok(Some(row));
             }
-            let Some(line) = self.lines.read()? else { return Ok(None) };
-            if line.content.is_some_and(|content| content.trim_ascii().is_empty()) {
-                let (first, n) = self.blank.unwrap_or((line.number, 0));
+            let raw = match self.rows.read() {
+                Ok(Some(raw)) => raw,
+                Ok(None) => return Ok(None),
+                // What cannot be read on is a last row with a problem.
+                Err(e) => refused(Refusal::of(e)?, self.place + 1),
+            };
+            self.place = raw.place;
+            if let Content::Blank = raw.content {
+                let (first, n) = self.blank.unwrap_or((raw.place, 0));
                 self.blank = Some((first, n + 1));
                 continue;
             }
-            let mut notes = Notes::new(line.number);
-            let pair = parse_line(line.content, line.number, &mut self.same, &mut notes);
+            let mut notes = Notes::new(raw.place);
+            let pair = parse_row(raw.content, raw.place, &mut self.same, &mut notes);
             let pair = pair.filter(|_| notes.problems.is_empty()).ok_or(notes.problems);
-            self.waiting = Some(Row { line: line.number, pair, warnings: notes.warnings });
+            self.waiting = Some(Row { line: raw.place, pair, warnings: notes.warnings });
         }
     }
 
@@ -95,20 +122,33 @@ impl<R: BufRead> PairReader<R> {
     }
 }
 
-/// Reads one line; where there is no pair, `notes` has a problem.
-fn parse_line(content: Option<&[u8]>, line: u64, same: &mut Same, notes: &mut Notes) -> Option<PreferencePair> {
-    let value = parse_json(content, notes)?;
-    let Value::Object(row) = &value else {
-        let mut message = format!("expected an object, found {}", kind(&value));
-        if value.is_array() {
-            message += ": write JSON Lines, one object per line and no list around them";
+fn refused(refusal: Refusal, place: u64) -> RawRow {
+    let Refusal { code, message } = refusal;
+    RawRow { place, content: Content::Wrong(Wrong { code, pointer: String::new(), message }) }
+}
+
+/// Reads one row; where there is no pair, `notes` has a problem.
+fn parse_row(content: Content, place: u64, same: &mut Same, notes: &mut Notes) -> Option<PreferencePair> {
+    let value = match content {
+        Content::Value(value) => value,
+        Content::Wrong(Wrong { code, pointer, message }) => {
+            notes.problem(pointer, code, message);
+            return None;
         }
-        notes.problem("", "not_an_object", message);
+        Content::Blank => return None,
+    };
+    let Value::Object(row) = &value else {
+        notes.problem("", "not_an_object", format!("expected an object, found {}", kind(&value)));
         return None;
     };
-    let looks_like = format::detect(row);
+    let candidates = format::detect(row);
+    let looks_like = if let [format] = candidates.as_slice() { Some(*format) } else { None };
     let Some(format) = same.format.or(looks_like) else {
-        notes.problem("", "unknown_format", format!("the fields fit no format we read: {}", format::SHAPES));
+        let (code, message) = match candidates.as_slice() {
+            [] => ("unknown_format", format!("the fields fit no format we read: {}", format::SHAPES)),
+            several => ("ambiguous_format", ambiguous(several)),
+        };
+        notes.problem("", code, message);
         return None;
     };
     same.format = Some(format);
@@ -117,46 +157,22 @@ fn parse_line(content: Option<&[u8]>, line: u64, same: &mut Same, notes: &mut No
         && !notes.problems.is_empty()
     {
         notes.problems.clear();
-        let (here, file) = (format_name(other), format_name(format));
-        let message = format!("the line looks like {here}, but the file is read as {file}: one file is in one format");
+        let message =
+            format!("the row looks like {other}, but the file is read as {format}: one file is in one format");
         notes.problem("", "mixed_formats", message);
         return None;
     }
     let extra = extra::parse(row, format, example.as_ref(), &mut same.lengths, notes);
     let Example { prompt, chosen, rejected } = example?;
-    notes.problems.is_empty().then_some(PreferencePair { line, prompt, chosen, rejected, extra })
+    notes.problems.is_empty().then_some(PreferencePair { line: place, prompt, chosen, rejected, extra })
 }
 
-pub(super) fn parse_json(content: Option<&[u8]>, notes: &mut Notes) -> Option<Value> {
-    let Some(content) = content else {
-        let message = format!("the line is longer than {} MiB: one pair per line, and shorter", MAX_LINE_BYTES >> 20);
-        notes.problem("", "line_too_long", message);
-        return None;
-    };
-    let text = match std::str::from_utf8(content) {
-        Ok(text) => text,
-        Err(e) => {
-            let way_out =
-                if content.starts_with(GZIP_MAGIC) { "unpack the file first" } else { "save the file as UTF-8" };
-            let message = format!("not UTF-8 from byte {} of the line on: {way_out}", e.valid_up_to() + 1);
-            notes.problem("", "invalid_utf8", message);
-            return None;
-        }
-    };
-    match serde_json::from_str(text) {
-        Ok(value) => Some(value),
-        Err(e) => {
-            // serde_json counts lines within what it was given, which is always line 1: only the column tells something.
-            let cause = e.to_string();
-            let cause = cause.split(" at line ").next().unwrap_or(&cause);
-            let mut message = format!("broken JSON at column {}: {cause}", e.column());
-            if e.is_eof() {
-                message += "; a pair stands on one line, whole";
-            }
-            notes.problem("", "invalid_json", message);
-            None
-        }
-    }
+fn ambiguous(candidates: &[DatasetFormat]) -> String {
+    let names: Vec<_> = candidates.iter().map(|format| format.as_str()).collect();
+    format!(
+        "the fields fit {}: upload the file with the form field `format`, one of these, or leave out the fields of the other",
+        names.join(" and ")
+    )
 }
 
 /// Why a dataset cannot be used.
@@ -165,14 +181,16 @@ pub enum DatasetError {
     /// The file could not be read; the error names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A line is no pair.
-    #[error("{}, line {line}{}: {reason}", path.display(), pointer.as_ref().map(|p| format!(", {p}")).unwrap_or_default())]
-    Line {
+    /// A row is no pair.
+    #[error("{}, {place} {number}{}: {reason}", path.display(), pointer.as_ref().map(|p| format!(", {p}")).unwrap_or_default())]
+    Row {
         /// The file.
         path: PathBuf,
-        /// The line, counted from 1.
-        line: u64,
-        /// Where in the line, as a JSON pointer.
+        /// `line` or `row`.
+        place: &'static str,
+        /// Its number, counted from 1.
+        number: u64,
+        /// Where in the row, as a JSON pointer.
         pointer: Option<String>,
         /// What is wrong and the way out.
         reason: String,
@@ -185,24 +203,27 @@ pub enum DatasetError {
     },
 }
 
-/// Reads all pairs of a file, or says what is wrong with the first line that is none.
+/// Reads all pairs of a file, or says what is wrong with the first row that is none.
 pub fn read_pairs(path: &Path, format: Option<DatasetFormat>) -> Result<Vec<PreferencePair>, DatasetError> {
-    let mut reader = PairReader::new(io::BufReader::new(fs::File::open(path)?), format);
+    let mut reader = PairReader::open(fs::File::open(path)?, format)?;
     let mut pairs = Vec::new();
     while let Some(row) = reader.read()? {
-        pairs.push(row.pair.map_err(|problems| line_error(path, row.line, problems))?);
+        let container = reader.container().unwrap_or(Container::JsonLines);
+        pairs.push(row.pair.map_err(|problems| row_error(path, container, row.line, problems))?);
     }
     if pairs.is_empty() { Err(DatasetError::Empty { path: path.to_owned() }) } else { Ok(pairs) }
 }
 
-fn line_error(path: &Path, line: u64, problems: Vec<Problem>) -> DatasetError {
+fn row_error(path: &Path, container: Container, number: u64, problems: Vec<Problem>) -> DatasetError {
     let first = problems.into_iter().next().expect("a row without a pair has a problem");
-    DatasetError::Line { path: path.to_owned(), line, pointer: first.pointer, reason: first.message }
+    let (path, place) = (path.to_owned(), container.word_for_place());
+    DatasetError::Row { path, place, number, pointer: first.pointer, reason: first.message }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::rows::MAX_ROW_BYTES;
 
     const GOOD: &str = r#"{"prompt":"p","chosen":"c","rejected":"r"}"#;
 
@@ -235,13 +256,10 @@ mod tests {
 
     #[test]
     fn what_is_no_row_is_named() {
-        assert_eq!(
-            codes("[\n{\n3\nnull\n{}\n"),
-            ["invalid_json", "invalid_json", "not_an_object", "not_an_object", "unknown_format"]
-        );
+        assert_eq!(codes("{\n3\nnull\n{}\n"), ["invalid_json", "not_an_object", "not_an_object", "unknown_format"]);
         assert_eq!(rows(b"\xff\xfe{\0", None), [(1, "invalid_utf8".to_owned())]);
         assert_eq!(codes(&"[".repeat(10_000)), ["invalid_json"]);
-        assert_eq!(codes(&format!("{}\n{GOOD}", " x".repeat(MAX_LINE_BYTES))), ["line_too_long", ""]);
+        assert_eq!(codes(&format!("{}\n{GOOD}", " x".repeat(MAX_ROW_BYTES))), ["line_too_long", ""]);
     }
 
     #[test]
@@ -251,9 +269,9 @@ mod tests {
             row.pair.expect_err("a problem")[0].message.clone()
         };
         assert_eq!(first_message(b"{\"prompt\": oops}"), "broken JSON at column 12: expected value");
-        let cut_off = "broken JSON at column 1: EOF while parsing a list; a pair stands on one line, whole";
-        assert_eq!(first_message(b"[\n{}\n]"), cut_off);
-        assert_eq!(first_message(b"\x1f\x8b\x08"), "not UTF-8 from byte 2 of the line on: unpack the file first");
+        let cut_off = "broken JSON at column 1: EOF while parsing an object; a pair stands on one line, whole";
+        assert_eq!(first_message(b"{\n}\n"), cut_off);
+        assert_eq!(first_message(b"\xff\xfe"), "not UTF-8 from byte 1 of the row on: save the file as UTF-8");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ExtraField, FieldSummary, FileId, Problems, ScoresSummary};
+use super::{
+    Compression, Container, DatasetFormat, DatasetStatistics, ExtraField, FieldSummary, FileId, Problems, ScoresSummary,
+};
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,35 +29,23 @@ pub enum FilePurpose {
 pub enum FileStatus {
     /// Stored, being checked.
     Uploaded,
-    /// Every line is a preference pair, or a score.
+    /// Every row is a preference pair, or a score.
     Processed,
-    /// At least one line is not: see `report`.
+    /// At least one row is not: see `report`.
     Error,
-}
-
-/// The shape of a dataset's lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DatasetFormat {
-    /// `{"input":{"messages":[..]},"preferred_output":[..],"non_preferred_output":[..]}` (or `.._completion`).
-    OpenaiPreference,
-    /// TRL standard with explicit prompt: `{"prompt","chosen","rejected"}`, three texts.
-    TrlStandard,
-    /// TRL standard with implicit prompt: `{"chosen","rejected"}`, two texts that share a beginning.
-    TrlStandardImplicit,
-    /// TRL conversational with explicit prompt: three lists of messages.
-    TrlConversational,
-    /// TRL conversational with implicit prompt: two lists of messages that share a beginning.
-    TrlConversationalImplicit,
-    /// Anthropic HH: `{"chosen","rejected"}`, texts of `\n\nHuman:` and `\n\nAssistant:` turns.
-    AnthropicHh,
 }
 
 /// What checking a file found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct DatasetReport {
-    /// The format its lines are in, told from the first line that fits one.
+    /// The format its rows are in: the one given, or told from the first row that fits one.
     pub format: Option<DatasetFormat>,
+    /// What keeps its rows, told from its first bytes.
+    #[serde(default)]
+    pub container: Option<Container>,
+    /// What it is packed with.
+    #[serde(default)]
+    pub compression: Option<Compression>,
     /// Number of preference pairs; of a file of scores, number of pairs that have theirs.
     pub n_pairs: u64,
     /// Everything that is wrong with it, by line.
@@ -69,6 +59,9 @@ pub struct DatasetReport {
     /// Of a file of scores: what they cover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<ScoresSummary>,
+    /// Its pairs in numbers. Left out of lists of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<DatasetStatistics>,
 }
 
 impl DatasetReport {
@@ -96,6 +89,8 @@ pub struct FileRecord {
     pub size_bytes: u64,
     /// SHA-256 of its content, in hexadecimal.
     pub sha256: String,
+    /// The format it was said to be in when it was uploaded.
+    pub format: Option<DatasetFormat>,
     /// How far its check is.
     pub status: FileStatus,
     /// What the check found.

@@ -1,5 +1,7 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
+mod dataset_format;
+mod dataset_statistics;
 mod event;
 mod export;
 mod extra_field;
@@ -15,6 +17,7 @@ mod method_request;
 pub mod metric;
 mod model;
 mod objective;
+mod overlap;
 mod problem;
 mod reference_list;
 mod reference_score;
@@ -24,11 +27,13 @@ mod scores_summary;
 mod sides;
 mod target_module;
 
+pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
+pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
 pub use export::{ExportDtype, ExportFormat, ExportRecord, ExportSpec, ExportStatus, ExportedFiles};
 pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
-pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
+pub use file::{DatasetReport, FilePurpose, FileRecord, FileStatus};
 pub use hashed_file::HashedFile;
 pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
@@ -45,6 +50,7 @@ pub use method_request::{
 };
 pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSource, ModelStatus, WeightsFormat};
 pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
+pub use overlap::{Overlap, SharedPair, SharedPart};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};

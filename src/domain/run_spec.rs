@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ExportSpec, Hyperparameters, InspectSpec, JobId, Method, ModelId, ModelLocation, ModelSource, RemoteTokenizer,
-    ScorePrecision, WeightsFormat,
+    DatasetFormat, ExportSpec, Hyperparameters, InspectSpec, JobId, Method, ModelId, ModelLocation, ModelSource,
+    RemoteTokenizer, ScorePrecision, WeightsFormat,
 };
 
 /// The work of one run.
@@ -62,8 +62,14 @@ pub struct TrainSpec {
     pub earlier: Vec<ResolvedReference>,
     /// The training pairs.
     pub training_file: PathBuf,
+    /// The format they were checked in; absent, it is told from the rows.
+    #[serde(default)]
+    pub training_format: Option<DatasetFormat>,
     /// The held-out pairs.
     pub validation_file: Option<PathBuf>,
+    /// The format of these.
+    #[serde(default)]
+    pub validation_format: Option<DatasetFormat>,
     /// All settings.
     pub hyperparameters: Hyperparameters,
 }

@@ -7,11 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    dataset,
-    domain::{DatasetReport, FileId, FilePurpose},
+    dataset::{self, PairReader},
+    domain::{DatasetFormat, DatasetReport, FilePurpose, FileRecord},
     store::{Store, StoreError},
 };
 
@@ -29,13 +29,19 @@ impl FileChecks {
         Self { store, directory, slots: Arc::new(Semaphore::new(max_at_once)) }
     }
 
+    /// The right to read files on a request's behalf, if no check waits for its turn.
+    pub(super) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.slots.clone().try_acquire_owned().ok()
+    }
+
     /// Begins the check of a file, or has it wait for its turn. One that is cut off by a restart is begun again then.
-    pub(super) fn begin(&self, id: FileId, purpose: FilePurpose) {
+    pub(super) fn begin(&self, file: &FileRecord) {
         let (store, slots) = (self.store.clone(), self.slots.clone());
+        let (id, purpose, format) = (file.id.clone(), file.purpose, file.format);
         let path = self.directory.join(id.as_str());
         tokio::spawn(async move {
             let _turn = slots.acquire_owned().await.expect("the semaphore is never closed");
-            let report = tokio::task::spawn_blocking(move || check(&path, purpose)).await.unwrap_or_else(|e| {
+            let report = tokio::task::spawn_blocking(move || check(&path, purpose, format)).await.unwrap_or_else(|e| {
                 tracing::error!(%id, cause = %e, "the check of a file panicked");
                 unreadable("checking the file failed: this is a defect of the server, its log has the cause")
             });
@@ -48,10 +54,10 @@ impl FileChecks {
     }
 }
 
-fn check(path: &Path, purpose: FilePurpose) -> DatasetReport {
+fn check(path: &Path, purpose: FilePurpose, format: Option<DatasetFormat>) -> DatasetReport {
     let check = |file| match purpose {
         FilePurpose::ReferenceScores => dataset::read_scores(BufReader::new(file), |_| {}),
-        FilePurpose::FineTune | FilePurpose::FineTuneResults => dataset::check(BufReader::new(file), None),
+        FilePurpose::FineTune | FilePurpose::FineTuneResults => dataset::check(PairReader::open(file, format)?),
     };
     File::open(path).and_then(check).unwrap_or_else(|e| {
         tracing::error!(path = %path.display(), cause = %e, "a file could not be read for its check");

@@ -1,6 +1,6 @@
 //! `/v1/files`: preference data and scores made elsewhere, uploaded, checked line by line, and served back as they came.
 
-use std::{fmt::Write, path::Path as FsPath};
+use std::path::Path as FsPath;
 
 use axum::{
     extract::{DefaultBodyLimit, Request, State},
@@ -17,18 +17,17 @@ use super::{
     download::Download,
     error::ApiError,
     extract::{Id, Query},
+    file_object::FileObject,
     paging::{self, List},
     upload,
 };
 use crate::{
-    domain::{DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, Problem},
+    domain::{DatasetFormat, FileId, FilePurpose, FileRecord, FileStatus, UnknownFormat},
     store::FileQuery,
 };
 
 /// The longest page of files; also the default, as on OpenAI's wire.
 const MAX_FILES: usize = 10_000;
-/// How many problems `status_details` puts into words; `report` has more.
-const N_PROBLEMS_IN_WORDS: usize = 3;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -41,73 +40,20 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(get_file_content))
 }
 
-/// A file.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub(super) struct FileObject {
-    id: FileId,
-    /// `file`.
-    #[schema(example = "file")]
-    object: &'static str,
-    /// Size in bytes.
-    bytes: u64,
-    /// Unix time in seconds.
-    created_at: i64,
-    /// The name it was uploaded under.
-    filename: String,
-    purpose: FilePurpose,
-    status: FileStatus,
-    /// The first problems, in words.
-    status_details: Option<String>,
-    /// SHA-256 of the content, in hexadecimal.
-    sha256: String,
-    /// What the check found; null until it is done.
-    report: Option<DatasetReport>,
-}
-
-impl From<FileRecord> for FileObject {
-    fn from(file: FileRecord) -> Self {
-        Self {
-            status_details: file.report.as_ref().and_then(in_words),
-            id: file.id,
-            object: "file",
-            bytes: file.size_bytes,
-            created_at: file.created_at,
-            filename: file.filename,
-            purpose: file.purpose,
-            status: file.status,
-            sha256: file.sha256,
-            report: file.report,
-        }
-    }
-}
-
-/// The first problems as one text, or nothing where there are none.
-fn in_words(report: &DatasetReport) -> Option<String> {
-    let problems = &report.problems;
-    if problems.is_empty() {
-        return None;
-    }
-    let one = |p: &Problem| match p.line {
-        Some(line) => format!("line {line}: {}", p.message),
-        None => p.message.clone(),
-    };
-    let mut words = problems.first.iter().take(N_PROBLEMS_IN_WORDS).map(one).collect::<Vec<_>>().join("; ");
-    if problems.n_total > N_PROBLEMS_IN_WORDS as u64 {
-        let _ = write!(words, "; and {} more: see report", problems.n_total - N_PROBLEMS_IN_WORDS as u64);
-    }
-    Some(words)
-}
-
 /// The form of an upload.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form in the API document; it is read part by part")]
 struct UploadForm {
-    /// The file: JSON lines, one preference pair each, or one pair's scores.
+    /// The file. Preference pairs: JSON Lines, a JSON list, CSV or Parquet, all but the last perhaps packed with gzip or
+    /// Zstandard. Scores: JSON Lines.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
     /// `fine-tune` for preference pairs, `reference-scores` for log-probabilities made elsewhere.
     #[schema(example = "fine-tune")]
     purpose: String,
+    /// The format of preference pairs; left out, it is told from the first row that fits one. The file is checked in it, and
+    /// jobs read it so.
+    format: Option<DatasetFormat>,
 }
 
 /// Which files.
@@ -171,7 +117,7 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
 
 /// Uploads a file of preference pairs, or of scores made elsewhere
 ///
-/// Streamed to disk; then checked in the background: poll the file until its status is `processed` or `error`.
+/// Streamed to disk and kept as it came; then checked in the background: poll the file until its status is `processed` or `error`.
 #[utoipa::path(
     post, path = "/v1/files", tag = "files",
     request_body(content = UploadForm, content_type = "multipart/form-data"),
@@ -188,12 +134,14 @@ async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<
     let temp = app.data_dir().join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
     let form = upload::receive(req, temp, app.settings().max_upload_bytes).await?;
     let purpose = purpose(form.purpose.as_deref())?;
+    let format = format(form.format.as_deref(), purpose)?;
     let record = FileRecord {
         id: FileId::new(),
         filename: form.filename,
         purpose,
         size_bytes: form.size_bytes,
         sha256: form.sha256,
+        format,
         status: FileStatus::Uploaded,
         report: None,
         created_at: unix_now(),
@@ -205,7 +153,7 @@ async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<
         let _ = tokio::fs::remove_file(&path).await;
         return Err(e.into());
     }
-    app.checks().begin(record.id.clone(), purpose);
+    app.checks().begin(&record);
     Ok(axum::Json(record.into()))
 }
 
@@ -226,7 +174,18 @@ fn purpose(given: Option<&str>) -> Result<FilePurpose, ApiError> {
     }
 }
 
-fn content_path(app: &App, id: &FileId) -> std::path::PathBuf {
+fn format(given: Option<&str>, purpose: FilePurpose) -> Result<Option<DatasetFormat>, ApiError> {
+    let Some(word) = given else { return Ok(None) };
+    if purpose != FilePurpose::FineTune {
+        let message = "only files of preference pairs have a format: leave the part 'format' out";
+        return Err(ApiError::invalid_at("/format", "invalid_value", message));
+    }
+    let format =
+        word.parse().map_err(|e: UnknownFormat| ApiError::invalid_at("/format", "invalid_value", e.to_string()))?;
+    Ok(Some(format))
+}
+
+pub(super) fn content_path(app: &App, id: &FileId) -> std::path::PathBuf {
     app.data_dir().join("files").join(id.as_str())
 }
 
@@ -256,7 +215,7 @@ async fn list_files(
             ascending: query.order == Some(Order::Asc),
         })
         .await?;
-    Ok(axum::Json(List::of(page, |file| file.id.to_string(), FileObject::from)))
+    Ok(axum::Json(List::of(page, |file| file.id.to_string(), FileObject::in_a_list)))
 }
 
 /// Shows a file and what its check found

@@ -14,6 +14,8 @@ mod export_files;
 mod exports;
 mod extract;
 mod file_checks;
+mod file_object;
+mod file_overlap;
 mod files;
 mod health;
 mod job_request;
@@ -94,7 +96,7 @@ impl App {
         files::clear_uploads(&settings.data_dir.join("tmp"))?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
-            checks.begin(file.id, file.purpose);
+            checks.begin(&file);
         }
         let in_flight = Semaphore::new(settings.max_requests);
         Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))
@@ -144,6 +146,7 @@ impl App {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(files::router())
+        .merge(file_overlap::router())
         .merge(models::router())
         .merge(previews::router())
         .merge(exports::router())

@@ -19,7 +19,7 @@ use crate::run_dir::sync_dir;
 pub(super) const TEMP_PREFIX: &str = "upload-";
 /// How long the next piece of the body may take.
 const MAX_IDLE: Duration = Duration::from_secs(30);
-/// The longest text part (`purpose`).
+/// The longest text part (`purpose`, `format`).
 const MAX_TEXT_BYTES: usize = 64;
 /// The longest file name that is kept.
 const MAX_NAME_CHARS: usize = 255;
@@ -35,6 +35,8 @@ pub(super) struct Form {
     pub filename: String,
     /// The part `purpose`.
     pub purpose: Option<String>,
+    /// The part `format`.
+    pub format: Option<String>,
     /// Size in bytes.
     pub size_bytes: u64,
     /// SHA-256 in hexadecimal.
@@ -92,12 +94,14 @@ pub(super) async fn receive(req: Request, temp: PathBuf, max_bytes: u64) -> Resu
         ApiError::new(ErrorCode::InvalidMultipart, "the Content-Type header names no boundary").caused_by(e)
     })?;
     let mut purpose = None;
+    let mut format = None;
     let mut file = None;
     while let Some(field) = wait(form.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
         let seen = match name.as_str() {
             "file" => file.is_some(),
             "purpose" => purpose.is_some(),
+            "format" => format.is_some(),
             _ => return Err(unknown_part(&name)),
         };
         if seen {
@@ -107,10 +111,10 @@ pub(super) async fn receive(req: Request, temp: PathBuf, max_bytes: u64) -> Resu
                 format!("the form has two parts '{name}'"),
             ));
         }
-        if name == "file" {
-            file = Some(receive_file(field, temp.clone(), max_bytes).await?);
-        } else {
-            purpose = Some(receive_text(field, "/purpose").await?);
+        match name.as_str() {
+            "file" => file = Some(receive_file(field, temp.clone(), max_bytes).await?),
+            "format" => format = Some(receive_text(field, "/format").await?),
+            _ => purpose = Some(receive_text(field, "/purpose").await?),
         }
     }
     let Some((filename, size_bytes, sha256, content)) = file else {
@@ -120,7 +124,7 @@ pub(super) async fn receive(req: Request, temp: PathBuf, max_bytes: u64) -> Resu
             "the form has no part 'file': curl -F file=@pairs.jsonl",
         ));
     };
-    Ok(Form { filename, purpose, size_bytes, sha256, content })
+    Ok(Form { filename, purpose, format, size_bytes, sha256, content })
 }
 
 async fn receive_file(
@@ -211,7 +215,7 @@ fn unknown_part(name: &str) -> ApiError {
     let message = if shown.starts_with("expires_after") {
         "files do not expire here: delete the file when you no longer need it".to_owned()
     } else {
-        format!("the form has a part '{shown}'; 'file' and 'purpose' are expected")
+        format!("the form has a part '{shown}'; 'file', 'purpose' and perhaps 'format' are expected")
     };
     ApiError::invalid_at(&format!("/{shown}"), "unknown_field", message)
 }

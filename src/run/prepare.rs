@@ -112,7 +112,11 @@ pub(super) fn prepare(
     let mut report = FitReport::default();
     let mut prepared = Vec::new();
     let mut n_left_out = 0;
-    for pair in dataset::read_pairs(path, None).map_err(|e| invalid(format!("the {name} file: {e}")))? {
+    let format = match part {
+        Part::Training => spec.training_format,
+        Part::Validation => spec.validation_format,
+    };
+    for pair in dataset::read_pairs(path, format).map_err(|e| invalid(format!("the {name} file: {e}")))? {
         let line = pair.line;
         let Some(pair) = extras::take(&spec.method, pair).map_err(|e| at_line(line, &e))? else {
             n_left_out += 1;

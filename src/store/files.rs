@@ -4,9 +4,9 @@ use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
     Page, Result, Store, StoreError,
-    column::{count, from_json_opt, from_word, json, parsed, word},
+    column::{count, from_json_opt, from_word, json, parsed, parsed_opt, word},
 };
-use crate::domain::{DatasetReport, FileId, FilePurpose, FileRecord, FileStatus};
+use crate::domain::{DatasetFormat, DatasetReport, FileId, FilePurpose, FileRecord, FileStatus};
 
 /// Which files to list.
 #[derive(Debug, Clone, Default)]
@@ -25,14 +25,15 @@ impl Store {
     /// Adds a file whose content is already in its place.
     pub async fn insert_file(&self, file: &FileRecord) -> Result<()> {
         sqlx::query(
-            "insert into files (id, filename, purpose, size_bytes, sha256, status, report, created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert into files (id, filename, purpose, size_bytes, sha256, format, status, report, created_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(file.id.as_str())
         .bind(&file.filename)
         .bind(word(&file.purpose))
         .bind(file.size_bytes as i64)
         .bind(&file.sha256)
+        .bind(file.format.map(DatasetFormat::as_str))
         .bind(word(&file.status))
         .bind(file.report.as_ref().map(json))
         .bind(file.created_at)
@@ -134,6 +135,7 @@ fn from_row(row: &SqliteRow) -> Result<FileRecord> {
         purpose: from_word(row, "purpose")?,
         size_bytes: count(row, "size_bytes")?,
         sha256: row.try_get("sha256")?,
+        format: parsed_opt(row, "format")?,
         status: from_word(row, "status")?,
         report: from_json_opt(row, "report")?,
         created_at: row.try_get("created_at")?,

@@ -3,8 +3,8 @@
 use super::{Result, WorkerConfig};
 use crate::{
     domain::{
-        AllowedRemotes, ExportId, ExportSpec, Failure, FailureCode, FileId, Job, ModelId, ModelRecord, ModelSource,
-        ModelStatus, Reference, RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
+        AllowedRemotes, DatasetFormat, ExportId, ExportSpec, Failure, FailureCode, FileId, Job, ModelId, ModelRecord,
+        ModelSource, ModelStatus, Reference, RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
     },
     store::{Store, StoreError},
 };
@@ -25,6 +25,11 @@ pub(super) async fn train(
     }
     let earlier = resolved.split_off(job.spec.references.len());
     let file = |id: &FileId| config.data_dir.join("files").join(id.as_str());
+    let training_format = format(store, &job.spec.training_file).await?;
+    let validation_format = match &job.spec.validation_file {
+        Some(file) => format(store, file).await?,
+        None => None,
+    };
     Ok(Ok(TrainSpec {
         job: job.id.clone(),
         seed: job.spec.seed,
@@ -32,9 +37,20 @@ pub(super) async fn train(
         method: job.spec.method.clone(),
         earlier,
         training_file: file(&job.spec.training_file),
+        training_format,
         validation_file: job.spec.validation_file.as_ref().map(file),
+        validation_format,
         hyperparameters: job.spec.hyperparameters.clone(),
     }))
+}
+
+/// The format a file was checked in: a run reads what the check read.
+async fn format(store: &Store, id: &FileId) -> Result<Option<DatasetFormat>> {
+    match store.file(id).await {
+        Ok(file) => Ok(file.report.and_then(|report| report.format)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 async fn model(store: &Store, id: &ModelId) -> Result<Option<ModelRecord>> {

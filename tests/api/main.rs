@@ -1,9 +1,11 @@
 //! The API as a client sees it: a real server on a free port, a temporary data directory, no worker.
 
 mod checkpoints;
+mod datasets;
 mod errors;
 mod exports;
 mod files;
+mod forms;
 mod given_scores;
 mod health;
 mod jobs;

@@ -92,6 +92,8 @@ impl World {
             earlier: Vec::new(),
             training_file: self.path("training.jsonl"),
             validation_file: Some(self.path("validation.jsonl")),
+            training_format: None,
+            validation_format: None,
             hyperparameters,
         }
     }

@@ -24,6 +24,7 @@ pub(crate) async fn uploaded_file(store: &Store) -> FileId {
         purpose: FilePurpose::FineTune,
         size_bytes: 12,
         sha256: "0".repeat(64),
+        format: None,
         status: FileStatus::Uploaded,
         report: None,
         created_at: 1_000,

@@ -71,6 +71,7 @@ async fn other_file(store: &Store, content: char) -> FileId {
         purpose: FilePurpose::FineTune,
         size_bytes: 12,
         sha256: content.to_string().repeat(64),
+        format: None,
         status: FileStatus::Uploaded,
         report: None,
         created_at: 1_000,

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Example, fields::Notes, format, messages};
+use crate::dataset::{Example, fields::Notes, format, messages};
 
 pub(super) fn parse(row: &Map<String, Value>, notes: &mut Notes) -> Option<Example> {
     format::warn_of_tools(row.get("tools"), "/tools", notes);

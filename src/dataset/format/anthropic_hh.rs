@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Example, Message, Prompt, fields::Notes, format, messages};
+use crate::dataset::{Example, Message, Prompt, fields::Notes, format, messages};
 
 const HUMAN: &str = "\n\nHuman:";
 const ASSISTANT: &str = "\n\nAssistant:";
@@ -30,14 +30,15 @@ pub(super) fn parse(row: &Map<String, Value>, notes: &mut Notes) -> Option<Examp
         notes.problem("/rejected", "prompts_differ", message);
     }
     let prompt = turns(prompt);
-    let n_before = notes.problems.len();
-    messages::check_prompt(&prompt, "/chosen", notes);
-    // A turn of a text has no pointer of its own.
-    for problem in &mut notes.problems[n_before..] {
-        problem.pointer = Some("/chosen".to_owned());
-    }
+    messages::check_prompt_of_text(&prompt, "/chosen", notes);
     let completions = [chosen, rejected].map(|text| Some(text.trim().to_owned()));
     format::finish(Some(Prompt::Messages(prompt)), completions, ["/chosen", "/rejected"], notes)
+}
+
+/// The turns of a text that ends where the assistant's answer begins; `None` where it is no such text.
+pub(super) fn turns_before_an_answer(text: &str) -> Option<Vec<Message>> {
+    let prompt = text.trim_end().strip_suffix(ASSISTANT).filter(|text| text.starts_with(HUMAN))?;
+    Some(turns(prompt))
 }
 
 /// The turns of a dialogue that begins with the human's.

@@ -3,13 +3,13 @@
 use std::io::{self, BufRead};
 
 /// The longest line that is read, in bytes. A pair of more has more tokens than any `max_length` allows.
-pub(super) const MAX_LINE_BYTES: usize = 4 << 20;
+pub(in crate::dataset) const MAX_ROW_BYTES: usize = 4 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads one line after the other into the same buffer.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(in crate::dataset) struct Lines<R> {
     reader: R,
     buffer: Vec<u8>,
     number: u64,
@@ -18,16 +18,16 @@ pub(super) struct Lines<R> {
 
 /// A line without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(in crate::dataset) struct Line<'a> {
     /// Counted from 1.
-    pub(super) number: u64,
+    pub(in crate::dataset) number: u64,
     /// Its content, or `None` where it is longer than the limit.
-    pub(super) content: Option<&'a [u8]>,
+    pub(in crate::dataset) content: Option<&'a [u8]>,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R) -> Self {
-        Self::with_limit(reader, MAX_LINE_BYTES)
+    pub(in crate::dataset) fn new(reader: R) -> Self {
+        Self::with_limit(reader, MAX_ROW_BYTES)
     }
 
     fn with_limit(reader: R, max_bytes: usize) -> Self {
@@ -35,7 +35,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The next line, or `None` at the end.
-    pub(super) fn read(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(in crate::dataset) fn read(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
         let mut n_bytes = 0_u64;
         loop {

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Example, fields::Notes, format, messages};
+use crate::dataset::{Example, fields::Notes, format, messages};
 
 /// The names of each completion, today's first.
 pub(super) const FIELDS: [[&str; 2]; 2] =

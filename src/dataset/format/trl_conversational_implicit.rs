@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Example, Prompt, fields::Notes, format, messages};
+use crate::dataset::{Example, Prompt, fields::Notes, format, messages};
 
 /// The prompt is the messages both sides begin with; where one side is the beginning of the other, its last message counts as
 /// its completion (as in TRL's `extract_prompt`).

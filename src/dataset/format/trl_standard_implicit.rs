@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Example, Prompt, fields::Notes, format, words::is_of_a_word};
+use crate::dataset::{Example, Prompt, fields::Notes, format, words::is_of_a_word};
 
 pub(super) fn parse(row: &Map<String, Value>, notes: &mut Notes) -> Option<Example> {
     let [chosen, rejected] = ["chosen", "rejected"].map(|name| notes.text_field(row, name));

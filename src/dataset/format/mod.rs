@@ -1,50 +1,35 @@
-//! Which format a line is in, and what every format checks in the same way.
+//! Which format a row is in, and what every format checks in the same way.
+
+mod alpaca_ranking;
+mod anthropic_hh;
+mod axolotl_argilla;
+mod axolotl_chat_template;
+mod axolotl_icr;
+mod axolotl_intel;
+mod detect;
+mod h2o;
+mod nectar;
+mod nemo_rl;
+mod openai_preference;
+mod ranks;
+mod sharegpt_ranking;
+mod texts;
+mod trl_conversational;
+mod trl_conversational_implicit;
+mod trl_standard;
+mod trl_standard_implicit;
+mod ultrafeedback_binarized;
 
 use serde_json::{Map, Value};
 
-use super::{
-    Example, Prompt, anthropic_hh, fields::Notes, messages, openai_preference, trl_conversational,
-    trl_conversational_implicit, trl_standard, trl_standard_implicit,
-};
+pub(super) use self::detect::{detect, is_another_family, is_never_a_text, is_optional, is_read, names_a_format};
+use super::{Example, Prompt, fields::Notes, messages};
 use crate::domain::DatasetFormat;
 
-/// What to show to those whose line fits no format.
+/// What to show to those whose row fits no format.
 pub(super) const SHAPES: &str = "expected {\"prompt\", \"chosen\", \"rejected\"}, {\"chosen\", \"rejected\"} with a shared \
-    beginning (texts or lists of messages), or {\"input\": {\"messages\"}, \"preferred_output\", \"non_preferred_output\"}";
-
-/// The format a row's fields look like.
-pub(super) fn detect(row: &Map<String, Value>) -> Option<DatasetFormat> {
-    if openai_preference::FIELDS.iter().flatten().any(|name| row.contains_key(*name)) {
-        return Some(DatasetFormat::OpenaiPreference);
-    }
-    let texts = match (row.get("chosen")?, row.get("rejected")?) {
-        (Value::String(chosen), Value::String(rejected)) => Some([chosen, rejected]),
-        (Value::Array(_), Value::Array(_)) => None,
-        _ => return None,
-    };
-    match (row.get("prompt"), texts) {
-        (Some(Value::String(_)), Some(_)) => Some(DatasetFormat::TrlStandard),
-        // Completions as texts belong to a conversation as well as one message does.
-        (Some(Value::Array(_)), _) => Some(DatasetFormat::TrlConversational),
-        (Some(_), _) => None,
-        (None, None) => Some(DatasetFormat::TrlConversationalImplicit),
-        (None, Some(sides)) if sides.iter().all(|text| anthropic_hh::is_dialogue(text)) => {
-            Some(DatasetFormat::AnthropicHh)
-        }
-        (None, Some(_)) => Some(DatasetFormat::TrlStandardImplicit),
-    }
-}
-
-/// Whether a line that looks like `other` shows by its very fields that it does not belong in a file of `format`: a line of
-/// the same family more likely has a mistake, which is worth more to name.
-pub(super) fn is_another_family(format: DatasetFormat, other: DatasetFormat) -> bool {
-    let family = |format| match format {
-        DatasetFormat::OpenaiPreference => 0,
-        DatasetFormat::TrlStandard | DatasetFormat::TrlStandardImplicit | DatasetFormat::AnthropicHh => 1,
-        DatasetFormat::TrlConversational | DatasetFormat::TrlConversationalImplicit => 2,
-    };
-    family(format) != family(other)
-}
+    beginning (texts or lists of messages), {\"input\": {\"messages\"}, \"preferred_output\", \"non_preferred_output\"}, or \
+    another one of docs/datasets.md";
 
 /// Reads a row that is in `format`.
 pub(super) fn parse(format: DatasetFormat, row: &Map<String, Value>, notes: &mut Notes) -> Option<Example> {
@@ -55,6 +40,16 @@ pub(super) fn parse(format: DatasetFormat, row: &Map<String, Value>, notes: &mut
         DatasetFormat::TrlConversational => trl_conversational::parse(row, notes),
         DatasetFormat::TrlConversationalImplicit => trl_conversational_implicit::parse(row, notes),
         DatasetFormat::AnthropicHh => anthropic_hh::parse(row, notes),
+        DatasetFormat::UltrafeedbackBinarized => ultrafeedback_binarized::parse(row, notes),
+        DatasetFormat::AlpacaRanking => alpaca_ranking::parse(row, notes),
+        DatasetFormat::SharegptRanking => sharegpt_ranking::parse(row, notes),
+        DatasetFormat::AxolotlArgilla => axolotl_argilla::parse(row, notes),
+        DatasetFormat::AxolotlIntel => axolotl_intel::parse(row, notes),
+        DatasetFormat::AxolotlIcr => axolotl_icr::parse(row, notes),
+        DatasetFormat::AxolotlChatTemplate => axolotl_chat_template::parse(row, notes),
+        DatasetFormat::Nectar => nectar::parse(row, notes),
+        DatasetFormat::NemoRl => nemo_rl::parse(row, notes),
+        DatasetFormat::H2o => h2o::parse(row, notes),
     }
 }
 

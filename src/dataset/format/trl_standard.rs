@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Example, Prompt, fields::Notes, format};
+use crate::dataset::{Example, Prompt, fields::Notes, format};
 
 pub(super) fn parse(row: &Map<String, Value>, notes: &mut Notes) -> Option<Example> {
     let [prompt, chosen, rejected] =
