@@ -1,10 +1,12 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
+mod dry_run;
 mod event;
 mod export;
 mod extra_field;
 mod failure;
 mod file;
+mod fitness;
 mod hyperparameters;
 mod ids;
 mod inspection;
@@ -23,16 +25,21 @@ mod scores_summary;
 mod sides;
 mod target_module;
 
+pub use dry_run::{
+    DatasetOutlook, DiskEstimate, DryRun, DryRunPhase, DryRunSpec, FileOutlook, LengthBin, Lengths, MemoryEstimate,
+    MemoryPhase, ScoringTime, TimeEstimate, Warning, WarningCode,
+};
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
 pub use export::ExportDtype;
 pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetFormat, DatasetReport, FilePurpose, FileRecord, FileStatus};
+pub use fitness::{KeptCount, ReferenceFitness, ReferenceRole, SampleFitness, TextFitness};
 pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
 };
 pub use ids::{CheckpointId, EventId, FileId, InspectionId, InvalidId, JobId, ModelId, ReferenceListId, RunId};
-pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken};
+pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken, Question};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
 pub use method_request::{

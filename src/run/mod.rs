@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod codecs;
+mod dry_run;
 mod extras;
 mod given_scores;
 mod inspect;
@@ -62,7 +63,7 @@ fn dispatch(run: &RunDir, device: &Device, journal: &mut Journal) -> anyhow::Res
     match spec {
         RunSpec::Train(spec) => training::train(run, &spec, device, journal),
         RunSpec::Register(spec) => register::register(&spec, journal),
-        RunSpec::Inspect(spec) => inspect::inspect(&spec, journal),
+        RunSpec::Inspect(spec) => inspect::inspect(run, &spec, journal),
     }
 }
 
