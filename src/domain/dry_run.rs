@@ -1,5 +1,7 @@
 //! A dry run: what a job would take, and what its references are, found out while there is no job.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,6 +14,11 @@ pub struct DryRunSpec {
     pub train: TrainSpec,
     /// What it would compute on: `cpu` or `cuda`. The dry run itself always takes the processor.
     pub device: String,
+}
+
+impl DryRunSpec {
+    /// How long the request waits for its answer. A dry run that takes longer gives up: nobody listens any more.
+    pub const PATIENCE: Duration = Duration::from_mins(2);
 }
 
 /// The answer. Times, memory and disk are estimates; the rest is counted.
@@ -105,7 +112,7 @@ pub struct MemoryEstimate {
     pub peak_bytes: u64,
     /// What this machine has free now. Null for a GPU: a dry run opens none.
     pub available_bytes: Option<u64>,
-    /// Whether the peak is below that.
+    /// Whether the peak and a quarter more is below that: loading and the allocator take what no shape tells.
     pub fits: Option<bool>,
 }
 
@@ -189,6 +196,8 @@ pub struct ScoringTime {
 
 /// What speaks against a job as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"code": "validation_overlaps", "model": null, "message": "3 validation pairs stand in the training \
+    file too, word for word: what is measured on them says nothing of new pairs; take them out of one of the files"}))]
 pub struct Warning {
     /// What it is, for programs.
     pub code: WarningCode,

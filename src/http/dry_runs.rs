@@ -1,7 +1,5 @@
 //! `dry_run` of `POST /v1/fine_tuning/jobs`: what a job would take and what its references are, with no job made.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -9,15 +7,14 @@ use super::{
     App,
     error::{ApiError, ErrorCode},
     inspections,
-    jobs::MethodObject,
+    method_object::MethodObject,
 };
 use crate::{
-    domain::{DryRun, Failure, FileId, FileStatus, Hyperparameters, JobSpec, ModelId, ModelStatus, Question},
+    domain::{
+        DryRun, DryRunSpec, Failure, FileId, FileStatus, Hyperparameters, JobSpec, ModelId, ModelStatus, Question,
+    },
     store::Store,
 };
-
-/// How long a request waits for its answer.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a job would take. No job was made, nothing of this is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -44,7 +41,7 @@ pub(super) async fn answer(app: &App, job: JobSpec) -> Result<DryRunObject, ApiE
     check_ready(app.store(), &job).await?;
     let method = MethodObject::of(&job);
     let question = Question::DryRun(Box::new(job.clone()));
-    let answer = inspections::ask(app, &question, PATIENCE, refusal).await?;
+    let answer = inspections::ask(app, &question, DryRunSpec::PATIENCE, refusal).await?;
     Ok(DryRunObject {
         object: "fine_tuning.job.dry_run",
         model: job.model,

@@ -13,12 +13,13 @@ use super::{
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
     job_request,
+    method_object::MethodObject,
     paging::{self, List},
 };
 use crate::{
     domain::{
-        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobSpec, JobStatus, MethodKind,
-        ModelId, Reference, ReferenceListId, RunId, ScoringCount,
+        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Reference,
+        ReferenceListId, RunId, ScoringCount,
     },
     store::{JobQuery, MetadataFilter},
 };
@@ -105,30 +106,6 @@ struct JobError {
 struct Progress {
     n_steps_done: u64,
     n_steps: u64,
-}
-
-/// A method with all its settings: `type`, and under its name the method's own, `hyperparameters` and, where it takes any,
-/// `references` (the base in front).
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub(super) struct MethodObject {
-    r#type: MethodKind,
-    #[serde(flatten)]
-    #[schema(value_type = BTreeMap<String, Object>)]
-    section: BTreeMap<&'static str, serde_json::Value>,
-}
-
-impl MethodObject {
-    pub(super) fn of(spec: &JobSpec) -> Self {
-        let kind = spec.method.kind();
-        let mut section = serde_json::to_value(&spec.method).expect("settings are JSON");
-        let fields = section.as_object_mut().expect("a tagged enum is an object");
-        fields.remove("type");
-        if kind != MethodKind::Dpo {
-            fields.insert("references".to_owned(), serde_json::json!(spec.references));
-        }
-        fields.insert("hyperparameters".to_owned(), serde_json::json!(spec.hyperparameters));
-        Self { r#type: kind, section: BTreeMap::from([(kind.as_str(), section)]) }
-    }
 }
 
 /// What creating a job answers with.

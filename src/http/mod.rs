@@ -18,6 +18,7 @@ mod health;
 mod inspections;
 mod job_request;
 mod jobs;
+mod method_object;
 mod metrics;
 mod models;
 mod objective_batch;

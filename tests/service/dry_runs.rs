@@ -8,6 +8,7 @@ use mrpo::{
 use serde_json::{Value, json};
 
 use crate::{
+    gpt2,
     server::{Server, text},
     tiny,
 };
@@ -19,7 +20,7 @@ fn world() -> (Server, u64, [String; 2]) {
     let server = Server::start();
     let files = server.with_model_and_files(N_PAIRS, 40);
     let directory = server.path("other");
-    let n_weights = tiny::write_gpt2(&directory, 50);
+    let n_weights = gpt2::write(&directory, 50);
     let other = server.register("other", &directory);
     assert_eq!(other["status"], "ready", "{other}");
     (server, n_weights, files)
@@ -59,6 +60,7 @@ fn a_dry_run_tells_what_the_job_then_takes_and_says() {
     assert_eq!(server.get("/v1/fine_tuning/jobs").ok()["data"], json!([]));
     assert_eq!(server.get("/v1/reference_scores").ok()["data"], json!([]));
     server.runs_become(n_runs);
+    assert_eq!(server.n_questions(), 0);
 
     let [base, other] = [&told["references"][0], &told["references"][1]];
     assert_eq!((&base["role"], &other["role"], &other["number"]), (&json!("base"), &json!("reference"), &json!(1)));

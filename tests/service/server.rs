@@ -182,6 +182,16 @@ impl Server {
         panic!("there are {} runs, not {n}", self.n_runs());
     }
 
+    /// Questions that the database still knows.
+    pub(crate) fn n_questions(&self) -> i64 {
+        let database =
+            sqlx::sqlite::SqliteConnectOptions::new().filename(self.path("data").join(mrpo::store::Store::FILE_NAME));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut database = sqlx::ConnectOptions::connect(&database).await.unwrap();
+            sqlx::query_scalar("select count(*) from inspections").fetch_one(&mut database).await.unwrap()
+        })
+    }
+
     fn until(&self, path: &str, done: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..N_POLLS {
             let found = self.get(path).ok();

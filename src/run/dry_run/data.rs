@@ -59,9 +59,12 @@ impl Data {
 
     fn measure(&self, max_length: usize, models: &mut [Model<'_>]) -> Result<(), Failure> {
         let mut of_base: Vec<PairLength> = Vec::new();
-        for local in models.iter_mut().filter_map(|model| model.local.as_mut()) {
+        for model in models {
+            let (id, Some(local)) = (&model.reference.model, model.local.as_mut()) else { continue };
             for (file, lengths) in self.files().zip(&mut local.lengths) {
-                *lengths = measure(&local.codec, &file.pairs, file.part, max_length)?;
+                let measured = measure(&local.codec, &file.pairs, file.part, max_length);
+                *lengths =
+                    measured.map_err(|Failure { code, message }| Failure::new(code, format!("{id}: {message}")))?;
             }
             if of_base.is_empty() {
                 of_base.clone_from(&local.lengths[0]);

@@ -12,6 +12,8 @@ mod sample;
 mod statistics;
 mod warnings;
 
+use std::time::Instant;
+
 use self::{costs::Costs, data::Data, models::Model, sample::Sample};
 use super::{
     codecs::Codecs, given_scores, journal::Journal, kept_scores::KeptScores, prepare::Prepared, references::Column,
@@ -25,7 +27,7 @@ use crate::{
 
 /// Executes the dry run.
 pub(super) fn dry_run(run: &RunDir, spec: &DryRunSpec, journal: &mut Journal) -> anyhow::Result<DryRun> {
-    let train = &spec.train;
+    let (begin, train) = (Instant::now(), &spec.train);
     let base = train.references.first();
     let base = base.ok_or_else(|| Failure::new(FailureCode::InvalidSpec, "the spec has no base"))?;
     journal.progress(Phase::Preparing, 0, 1, None)?;
@@ -47,7 +49,7 @@ pub(super) fn dry_run(run: &RunDir, spec: &DryRunSpec, journal: &mut Journal) ->
     }
     let given: Vec<Given> = given.into_iter().map(Given::of).collect::<anyhow::Result<_>>()?;
     let free_bytes = free_host_memory_bytes();
-    let sample = Sample::take(train, &models, &data, &given, free_bytes)?;
+    let sample = Sample::take(train, &models, &data, &given, (free_bytes, begin))?;
     let references: Vec<ReferenceFitness> = models
         .iter()
         .zip(&kept)

@@ -8,6 +8,7 @@ use super::{
     super::{
         prepare::Prepared,
         references::{N_AT_ONCE, load, unusable},
+        signal,
     },
     Given,
     costs::scoring_bytes,
@@ -16,7 +17,7 @@ use super::{
     statistics::{Spoken, Start, fitness},
 };
 use crate::{
-    domain::{Dtype, ReferenceRole, SampleFitness, Sides, TrainSpec, WeightsFormat},
+    domain::{DryRunSpec, Dtype, Failure, FailureCode, ReferenceRole, SampleFitness, Sides, TrainSpec, WeightsFormat},
     model::layout::Packed,
     objective::{Diagnosis, Scored},
     score::{ScoringRow, score},
@@ -25,8 +26,8 @@ use crate::{
 
 /// Pairs of a sample: as many as the operations allow.
 const SIZES: [usize; 3] = [16, 8, 4];
-/// Most floating-point operations that go into the sample, of all models together: a minute at 50 GFLOP/s.
-const MAX_FLOP: f64 = 3e12;
+/// Most floating-point operations that go into the sample, of all models together: half a minute at 70 GFLOP/s.
+const MAX_FLOP: f64 = 2e12;
 /// A model is loaded if it takes at most this part of the free memory: what runs beside it may want more, too.
 const MEMORY_SHARE: u64 = 2;
 
@@ -66,13 +67,13 @@ enum Source {
 }
 
 impl Sample {
-    /// Takes it.
+    /// Takes it; `begin` is when the dry run began.
     pub(super) fn take(
         train: &TrainSpec,
         models: &[Model<'_>],
         data: &Data,
         given: &[Given],
-        free_bytes: Option<u64>,
+        (free_bytes, begin): (Option<u64>, Instant),
     ) -> anyhow::Result<Self> {
         let prepared = &data.training.prepared;
         // The first that training visits.
@@ -95,7 +96,7 @@ impl Sample {
                 Source::SameAs(other) => spoken[other].clone(),
                 Source::Given => Spoken::given(&given[i], &places),
                 Source::Rows(rows) => {
-                    Spoken::of(&models[i], &rows[..places.len()], &pairs, train.hyperparameters.dtype)?
+                    Spoken::of(&models[i], &rows[..places.len()], &pairs, (train.hyperparameters.dtype, begin))?
                 }
             };
             spoken.push(said);
@@ -169,20 +170,31 @@ fn n_tokens(row: &ScoringRow) -> usize {
     Packed::n_tokens_of(row.prompt.len(), &completions)
 }
 
+/// Whether anybody still waits for the answer.
+fn check_wanted(begin: Instant) -> Result<(), Failure> {
+    if signal::stop_requested() || begin.elapsed() > DryRunSpec::PATIENCE {
+        let message = "the dry run was stopped, or took longer than anybody waits for it: ask again when the machine is less busy";
+        return Err(Failure::new(FailureCode::RunDied, message));
+    }
+    Ok(())
+}
+
 impl Spoken {
     /// Asks a model. The inner error is a number that would end the job.
     fn of(
         model: &Model<'_>,
         rows: &[ScoringRow],
         pairs: &[&Prepared],
-        dtype: Dtype,
+        (dtype, begin): (Dtype, Instant),
     ) -> anyhow::Result<Result<Self, String>> {
+        check_wanted(begin)?;
         let began = Instant::now();
         let (decoder, parameters) = load(model.reference, dtype, &Device::Cpu)?;
         let load_seconds = began.elapsed().as_secs_f64();
         let began = Instant::now();
         let (mut scored, mut seconds_per_token) = (Vec::with_capacity(rows.len()), f64::INFINITY);
         for rows in rows.chunks(N_AT_ONCE) {
+            check_wanted(begin)?;
             let began = Instant::now();
             let logps = score(&decoder, &parameters, rows)?;
             let n_tokens = rows.iter().map(n_tokens).sum::<usize>() as f64;

@@ -2,7 +2,9 @@
 
 use super::{Given, data::Data, models::Model};
 use crate::{
-    domain::{DryRun, FileOutlook, ModelId, ReferenceFitness, ReferenceRole, TrainSpec, Warning, WarningCode},
+    domain::{
+        DryRun, FileOutlook, ModelId, ReferenceFitness, ReferenceRole, SampleFitness, TrainSpec, Warning, WarningCode,
+    },
     objective::{Diagnosis, Finding},
 };
 
@@ -37,7 +39,7 @@ pub(super) fn warnings(
             let message = format!("the reference {} is the base itself: it adds nothing; take it out", reference.model);
             found.add(WarningCode::SameAsBase, Some(&reference.model), message);
         } else {
-            found.of_sample(reference);
+            found.of_sample(reference, answer.references[0].sample.as_ref());
         }
     }
     found.of_diagnosis(findings, answer);
@@ -179,24 +181,28 @@ impl Found {
         }
     }
 
-    fn of_sample(&mut self, reference: &ReferenceFitness) {
+    fn of_sample(&mut self, reference: &ReferenceFitness, base: Option<&SampleFitness>) {
         let (Some(sample), false) = (&reference.sample, reference.role == ReferenceRole::Base) else { return };
         let (model, n_pairs) = (&reference.model, sample.n_pairs);
         if sample.accuracy < 0.5 {
+            let of_base = base.map_or_else(String::new, |base| format!(" (the base {:.0} %)", 100.0 * base.accuracy));
             let message = format!(
-                "{model} ranks {:.0} % of {n_pairs} sampled pairs as the data does: it may pull the other way; take a model that knows \
-                 such text, or weighting vaw or evidence with a validation file",
+                "{model} ranks {:.0} % of {n_pairs} sampled pairs as the data does{of_base}: it may pull the other way; take a model \
+                 that knows such text, or weighting vaw or evidence with a validation file",
                 100.0 * sample.accuracy
             );
             self.add(WarningCode::LowAccuracy, Some(model), message);
         }
         let Some(scale) = sample.scale else { return };
         if !(1.0 / OTHER_SCALE..=OTHER_SCALE).contains(&scale) {
-            let message = format!(
-                "the log-probabilities of {model} are {scale:.2} times the base's: the trust region moves them to its edge, \
-                 {:.0} % of them on {n_pairs} sampled pairs; raise epsilon, or take clip none",
-                100.0 * sample.clip_fraction.unwrap_or(0.0)
-            );
+            let what_follows = match sample.clip_fraction {
+                Some(share) if share > 0.0 => format!(
+                    "the trust region moves {:.0} % of them on {n_pairs} sampled pairs to its edge; raise epsilon, or take clip none",
+                    100.0 * share
+                ),
+                _ => "the mix of both may be one of them alone; keep clip adaptive".to_owned(),
+            };
+            let message = format!("the log-probabilities of {model} are {scale:.2} times the base's: {what_follows}");
             self.add(WarningCode::ScaleDiffers, Some(model), message);
         }
     }
