@@ -9,7 +9,7 @@ const N_CELLS: u64 = 128;
 
 /// Numbers, counted by cell.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub struct Counts {
     cells: Vec<u64>,
     /// Bin 0 holds 0, bin i the numbers from 2^(i-1) on and below 2^i.
     bins: Vec<u64>,
@@ -19,7 +19,8 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, number: u64) {
+    /// Counts one more.
+    pub fn add(&mut self, number: u64) {
         for (counts, place) in [(&mut self.cells, cell_of(number)), (&mut self.bins, bin_of(number))] {
             if place >= counts.len() {
                 counts.resize(place + 1, 0);
@@ -31,7 +32,8 @@ impl Counts {
         self.greatest = self.greatest.max(number);
     }
 
-    pub(super) fn distribution(&self) -> Distribution {
+    /// How they are distributed.
+    pub fn distribution(&self) -> Distribution {
         let Some(min) = self.least else { return Distribution::default() };
         Distribution {
             min,

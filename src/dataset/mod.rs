@@ -32,6 +32,7 @@ mod fuzz;
 mod properties;
 
 pub use check::check;
+pub use distribution::Counts;
 pub use edits::spans_of_edit;
 pub use extra::ExtraFields;
 pub use given_scores::{GivenScore, read_scores};

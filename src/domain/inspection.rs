@@ -1,16 +1,28 @@
-//! A question about a model that takes its tokenizer: asked and answered within one request.
+//! A question that takes a model's tokenizer or its weights: asked and answered within one request.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, ModelId, ModelLocation, Truncation};
+use super::{DryRunSpec, Failure, JobSpec, ModelId, ModelLocation, Truncation};
 
-/// The question, complete in itself.
+/// The question as it was asked: of a job, by the names of its files and models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "question", rename_all = "snake_case")]
+pub enum Question {
+    /// What does the model make of this pair?
+    Preview(PreviewSpec),
+    /// What would this job take, and what are its references?
+    DryRun(Box<JobSpec>),
+}
+
+/// The question as a run gets it, complete in itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "question", rename_all = "snake_case")]
 pub enum InspectSpec {
     /// What does the model make of this pair?
     Preview(PreviewSpec),
+    /// What would this job take, and what are its references?
+    DryRun(Box<DryRunSpec>),
 }
 
 /// A pair to be shown in a model's tokens.

@@ -32,6 +32,9 @@ pub struct JobRequest {
     pub metadata: Option<BTreeMap<String, String>>,
     /// What to optimise.
     pub method: MethodRequest,
+    /// Only tell what the job would take and what its references are; none is created.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// A job as accepted: everything filled in.

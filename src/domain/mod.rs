@@ -2,11 +2,13 @@
 
 mod dataset_format;
 mod dataset_statistics;
+mod dry_run;
 mod event;
 mod export;
 mod extra_field;
 mod failure;
 mod file;
+mod fitness;
 mod hashed_file;
 mod hyperparameters;
 mod ids;
@@ -29,11 +31,16 @@ mod target_module;
 
 pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
 pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
+pub use dry_run::{
+    DatasetOutlook, DiskEstimate, DryRun, DryRunPhase, DryRunSpec, FileOutlook, MemoryEstimate, MemoryPhase,
+    ScoringTime, TimeEstimate, TokenLengths, Warning, WarningCode,
+};
 pub use event::{CheckpointSummary, EvaluationPhase, EventRecord, Level, Phase, RunEvent};
 pub use export::{ExportDtype, ExportFormat, ExportRecord, ExportSpec, ExportStatus, ExportedFiles};
 pub use extra_field::{ExtraField, FieldSummary};
 pub use failure::{Failure, FailureCode};
 pub use file::{DatasetReport, FilePurpose, FileRecord, FileStatus};
+pub use fitness::{KeptCount, ReferenceFitness, ReferenceRole, SampleFitness, TextFitness};
 pub use hashed_file::HashedFile;
 pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
@@ -41,7 +48,7 @@ pub use hyperparameters::{
 pub use ids::{
     CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, ModelId, ReferenceListId, RunId,
 };
-pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken};
+pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken, Question};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
 pub use method_request::{

@@ -22,6 +22,9 @@ const NAMES: [&str; 7] = [
     "model.safetensors.index.json",
 ];
 
+/// The files of an adapter.
+const ADAPTER_NAMES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
 /// `sha256:` and 64 hexadecimal digits over a model's files, and their size in bytes.
 ///
 /// Of every file, in name order: its name, its length and its content; adapters follow in the order they are merged. Where
@@ -50,7 +53,7 @@ pub fn digest(location: &ModelLocation) -> io::Result<(String, u64)> {
         }
     }
     for (i, adapter) in location.adapters.iter().enumerate() {
-        for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        for name in ADAPTER_NAMES {
             n_bytes += add(&mut hash, &format!("adapter {i}/{name}"), &adapter.join(name))?;
         }
     }
@@ -59,6 +62,23 @@ pub fn digest(location: &ModelLocation) -> io::Result<(String, u64)> {
         name
     });
     Ok((name, n_bytes))
+}
+
+/// The size of a model's files in bytes: that of [`digest`], without reading them.
+pub fn size_bytes(location: &ModelLocation) -> io::Result<u64> {
+    let of_directory = |directory: &Path| -> io::Result<u64> {
+        files_of(directory)?.iter().map(|(_, path)| Ok(fs_err::metadata(path)?.len())).sum()
+    };
+    let mut n_bytes = match location.format {
+        WeightsFormat::Huggingface => of_directory(&location.weights)?,
+        _ => fs_err::metadata(&location.weights)?.len(),
+    };
+    for adapter in &location.adapters {
+        for name in ADAPTER_NAMES {
+            n_bytes += fs_err::metadata(adapter.join(name))?.len();
+        }
+    }
+    Ok(n_bytes)
 }
 
 fn files_of(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
@@ -120,7 +140,10 @@ mod tests {
                 adapters.push(sub);
             }
             let weights = dir.path().to_owned();
-            digest(&ModelLocation { format: WeightsFormat::Huggingface, weights, adapters }).unwrap()
+            let location = ModelLocation { format: WeightsFormat::Huggingface, weights, adapters };
+            let digest = digest(&location).unwrap();
+            assert_eq!(size_bytes(&location).unwrap(), digest.1);
+            digest
         };
         let plain = make("abc", None);
         assert_eq!(plain, make("abc", None));

@@ -9,7 +9,7 @@ mod wheel;
 
 use std::io;
 
-pub use digest::digest;
+pub use digest::{digest, size_bytes};
 
 use crate::domain::{ModelLocation, ModelSource, RegisterSpec};
 

@@ -92,9 +92,7 @@ impl ErrorCode {
             Self::RangeNotSatisfiable => {
                 ("range_not_satisfiable", S::RANGE_NOT_SATISFIABLE, "The range lies outside the file")
             }
-            Self::InspectionFailed => {
-                ("inspection_failed", S::UNPROCESSABLE_ENTITY, "The model cannot answer the question")
-            }
+            Self::InspectionFailed => ("inspection_failed", S::UNPROCESSABLE_ENTITY, "The question cannot be answered"),
             Self::InspectionTimeout => ("inspection_timeout", S::GATEWAY_TIMEOUT, "There was no answer in time"),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The server failed"),
             Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, "The server is busy"),

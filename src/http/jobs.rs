@@ -9,15 +9,17 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    dry_runs::{self, DryRunObject},
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
     job_request,
+    method_object::MethodObject,
     paging::{self, List},
 };
 use crate::{
     domain::{
-        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobSpec, JobStatus, MethodKind,
-        ModelId, Reference, ReferenceListId, RunId, ScoringCount,
+        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Reference,
+        ReferenceListId, RunId, ScoringCount,
     },
     store::{JobQuery, MetadataFilter},
 };
@@ -106,28 +108,14 @@ struct Progress {
     n_steps: u64,
 }
 
-/// A method with all its settings: `type`, and under its name the method's own, `hyperparameters` and, where it takes any,
-/// `references` (the base in front).
+/// What creating a job answers with.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-struct MethodObject {
-    r#type: MethodKind,
-    #[serde(flatten)]
-    #[schema(value_type = BTreeMap<String, Object>)]
-    section: BTreeMap<&'static str, serde_json::Value>,
-}
-
-impl MethodObject {
-    fn of(spec: &JobSpec) -> Self {
-        let kind = spec.method.kind();
-        let mut section = serde_json::to_value(&spec.method).expect("settings are JSON");
-        let fields = section.as_object_mut().expect("a tagged enum is an object");
-        fields.remove("type");
-        if kind != MethodKind::Dpo {
-            fields.insert("references".to_owned(), serde_json::json!(spec.references));
-        }
-        fields.insert("hyperparameters".to_owned(), serde_json::json!(spec.hyperparameters));
-        Self { r#type: kind, section: BTreeMap::from([(kind.as_str(), section)]) }
-    }
+#[serde(untagged)]
+enum Created {
+    /// The job.
+    Job(Box<FineTuningJob>),
+    /// What it would take (`dry_run`).
+    DryRun(Box<DryRunObject>),
 }
 
 impl From<Job> for FineTuningJob {
@@ -171,22 +159,30 @@ impl From<Job> for FineTuningJob {
 ///
 /// Whatever is left out or `"auto"` gets its documented default; the answer has all settings as they are used. It waits
 /// while a file or a model it reads is still being checked.
+///
+/// With `dry_run` the request is checked in the same way and no job is made. The answer tells what the job would take in memory, disk and
+/// time, what is known of each reference, what it says of a sample of the pairs, and warns in words. The request waits for it, two minutes
+/// at most.
 #[utoipa::path(
     post, path = "/v1/fine_tuning/jobs", tag = "fine-tuning jobs", request_body = JobRequest,
     responses(
-        (status = 200, description = "The job", body = FineTuningJob),
+        (status = 200, description = "The job, or what it would take", body = Created),
         (status = 400, description = "The body is not valid, or names a file or a model that cannot be used: `errors` has \
                                       every problem"),
+        (status = 409, description = "Of a dry run: a file or a model is still being checked"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
+        (status = 422, description = "Of a dry run: what would end the job before training"),
+        (status = 504, description = "Of a dry run: there was no answer in time"),
     )
 )]
-async fn create_job(
-    State(app): State<App>,
-    Json(request): Json<JobRequest>,
-) -> Result<axum::Json<FineTuningJob>, ApiError> {
+async fn create_job(State(app): State<App>, Json(request): Json<JobRequest>) -> Result<axum::Json<Created>, ApiError> {
     let spec = job_request::accept(app.store(), &request).await?;
-    Ok(axum::Json(app.store().insert_job(&spec).await?.into()))
+    Ok(axum::Json(if request.dry_run {
+        Created::DryRun(Box::new(dry_runs::answer(&app, spec).await?))
+    } else {
+        Created::Job(Box::new(app.store().insert_job(&spec).await?.into()))
+    }))
 }
 
 /// Lists the jobs

@@ -1,6 +1,6 @@
 //! `POST /v1/models/{model}/preview`: what a model makes of a preference pair.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -11,17 +11,15 @@ use super::{
     App,
     error::{ApiError, ErrorCode},
     extract::{Id, Json},
+    inspections,
 };
 use crate::dataset::PairReader;
 use crate::domain::{
-    Failure, FailureCode, Hyperparameters, InspectSpec, Inspection, InspectionId, ModelId, ModelStatus, Preview,
-    PreviewSpec, Problems, Truncation,
+    Failure, FailureCode, Hyperparameters, ModelId, ModelStatus, Preview, PreviewSpec, Problems, Question, Truncation,
 };
 
 /// How long a request waits for its answer.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How often it looks.
-const PAUSE: Duration = Duration::from_millis(50);
 /// The longest pair that is shown, in bytes.
 const MAX_PAIR_BYTES: usize = 256 << 10;
 
@@ -99,9 +97,7 @@ async fn preview_pair(
     };
     let (max_length, truncation) = (request.max_length, request.truncation);
     let spec = PreviewSpec { model: id.clone(), location: info.location, pair, max_length, truncation };
-    let result = answer(&app, &InspectSpec::Preview(spec)).await?;
-    let preview = serde_json::from_str(&result)
-        .map_err(|e| ApiError::new(ErrorCode::Internal, "the answer cannot be read").caused_by(e))?;
+    let preview = inspections::ask(&app, &Question::Preview(spec), PATIENCE, refusal).await?;
     Ok(axum::Json(PreviewObject { object: "model.preview", model: id, preview }))
 }
 
@@ -117,32 +113,6 @@ fn check_pair(line: &str) -> Result<(), ApiError> {
         problems.at("/pair", "invalid_pair", problem.message);
     }
     Err(ApiError::invalid(problems))
-}
-
-/// Asks, waits, and forgets.
-async fn answer(app: &App, spec: &InspectSpec) -> Result<String, ApiError> {
-    let id = app.store().insert_inspection(spec).await?;
-    let outcome = wait(app, &id).await;
-    app.store().delete_inspection(&id).await?;
-    match outcome? {
-        Inspection::Done(result) => Ok(result),
-        Inspection::Failed(failure) => Err(refusal(failure)),
-        Inspection::Pending => {
-            let message = format!("there was no answer within {} s: is the server busy? ask again", PATIENCE.as_secs());
-            Err(ApiError::new(ErrorCode::InspectionTimeout, message))
-        }
-    }
-}
-
-async fn wait(app: &App, id: &InspectionId) -> Result<Inspection, ApiError> {
-    let began = Instant::now();
-    loop {
-        let inspection = app.store().inspection(id).await?;
-        if inspection != Inspection::Pending || began.elapsed() > PATIENCE {
-            return Ok(inspection);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 fn refusal(failure: Failure) -> ApiError {

@@ -39,6 +39,10 @@ impl Local {
         Self { program, device: "cuda", children: HashMap::new() }
     }
 
+    pub(super) fn device(&self) -> &'static str {
+        self.device
+    }
+
     pub(super) fn launch(&mut self, dir: &RunDir, work: Work) -> io::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.stderr())?;
         let device = match work {

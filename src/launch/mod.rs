@@ -55,6 +55,13 @@ pub enum Stop {
 }
 
 impl Launcher {
+    /// What jobs compute on: `cpu` or `cuda`.
+    pub fn device(&self) -> &'static str {
+        match self {
+            Self::Local(local) => local.device(),
+        }
+    }
+
     /// Starts a process in a run's directory, which has its `spec.json`.
     pub fn launch(&mut self, dir: &RunDir, work: Work) -> io::Result<()> {
         match self {

@@ -244,6 +244,16 @@ impl ModelConfig {
         self.tensors().iter().map(|(_, shape)| shape.iter().map(|n| *n as u64).product::<u64>()).sum()
     }
 
+    /// Numbers that all blocks keep of one token for their backward, their inputs left out.
+    pub(super) fn tape_numbers(&self) -> usize {
+        let norms = [Part::QNorm, Part::KNorm].into_iter().any(|part| self.has(part));
+        let added = if self.has(Part::PostMlpNorm) { 2 * self.hidden_size } else { 0 };
+        let inner = if self.has(Part::Gate) || self.has(Part::GateUp) { 2 } else { 1 } * self.intermediate_size;
+        let raw = if norms { self.heads.q_width() + self.heads.kv_width() } else { 0 };
+        let of_block = 2 * self.hidden_size + self.heads.joined_width() + self.heads.q_width() + inner + added + raw;
+        self.layers.len() * of_block
+    }
+
     /// A whole number of `config.json` that no code here computes with.
     pub(super) fn told(&self, key: &str) -> Option<usize> {
         self.json.get(key)?.as_u64()?.try_into().ok()

@@ -286,13 +286,7 @@ impl Decoder {
     }
 
     fn tape_bytes_per_token(&self) -> usize {
-        let c = &self.config;
-        let norms = [Part::QNorm, Part::KNorm].into_iter().any(|part| c.has(part));
-        let added = if c.has(Part::PostMlpNorm) { 2 * c.hidden_size } else { 0 };
-        let inner = if c.has(Part::Gate) || c.has(Part::GateUp) { 2 } else { 1 } * c.intermediate_size;
-        let raw = if norms { c.heads.q_width() + c.heads.kv_width() } else { 0 };
-        let floats = 2 * c.hidden_size + c.heads.joined_width() + c.heads.q_width() + inner + added + raw;
-        self.compute.activations().size_in_bytes() * c.layers.len() * floats
+        self.compute.activations().size_in_bytes() * self.config.tape_numbers()
     }
 }
 

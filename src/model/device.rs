@@ -83,7 +83,7 @@ fn open_gpu(_: usize) -> Result<Device> {
 }
 
 /// Bytes of activations that may be kept on this device, now that a model's weights are on it.
-pub(super) fn activation_budget(device: &Device) -> Result<usize> {
+pub fn activation_budget(device: &Device) -> Result<usize> {
     // The rest is for gradients, the optimizer's moments and what a step allocates in between. The budget moves time and memory,
     // never a result: what is computed again is the same to the last bit.
     Ok(match memory(device)? {
@@ -99,13 +99,28 @@ pub(super) fn dense_budget() -> u64 {
     host_memory_bytes().map_or(u64::MAX, |all| all / DENSE_SHARE)
 }
 
+/// The memory of this machine that a new process can have, or what its container has left of it; as Linux says it.
+pub fn free_host_memory_bytes() -> Option<u64> {
+    let free = meminfo("MemAvailable:")?;
+    let left = container("memory.max").map(|max| max.saturating_sub(container("memory.current").unwrap_or(0)));
+    Some(left.map_or(free, |left| free.min(left)))
+}
+
 /// The memory of this machine, or what its container may have of it; as Linux says it.
 fn host_memory_bytes() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let all = kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10;
-    let of_container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    Some(of_container.and_then(|max| max.trim().parse().ok()).map_or(all, |max: u64| all.min(max)))
+    let all = meminfo("MemTotal:")?;
+    Some(container("memory.max").map_or(all, |max| all.min(max)))
+}
+
+fn meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
+/// A number of the container's memory; none where it has no limit.
+fn container(name: &str) -> Option<u64> {
+    std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

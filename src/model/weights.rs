@@ -271,7 +271,7 @@ fn check_shape(name: &str, found: &[usize], expected: &[usize]) -> Result<(), Mo
 }
 
 /// The type a weight has in memory.
-fn stored(dtype: Dtype, is_matrix: bool) -> DType {
+pub(super) fn stored(dtype: Dtype, is_matrix: bool) -> DType {
     if dtype == Dtype::Bfloat16 && is_matrix { DType::BF16 } else { DType::F32 }
 }
 

@@ -1,16 +1,18 @@
-//! An inspection: a question that takes a model's tokenizer, answered.
+//! An inspection: a question that takes a model's tokenizer or its weights, answered.
 
-use super::journal::Journal;
+use super::{dry_run::dry_run, journal::Journal};
 use crate::{
     dataset::{PairReader, PreferencePair},
     domain::{Failure, FailureCode, InspectSpec, Preview, PreviewSpec, PreviewToken, RunEvent},
+    run_dir::RunDir,
     text::{Codec, Fit, TextError, fit},
 };
 
 /// Executes the run. Returns its last event.
-pub(super) fn inspect(spec: &InspectSpec, journal: &mut Journal) -> anyhow::Result<RunEvent> {
+pub(super) fn inspect(run: &RunDir, spec: &InspectSpec, journal: &mut Journal) -> anyhow::Result<RunEvent> {
     let result = match spec {
         InspectSpec::Preview(spec) => serde_json::to_string(&preview(spec)?)?,
+        InspectSpec::DryRun(spec) => serde_json::to_string(&dry_run(run, spec, journal)?)?,
     };
     journal.say(RunEvent::Inspected { result })?;
     Ok(RunEvent::Succeeded { model: None, n_trained_tokens: 0 })

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod codecs;
+mod dry_run;
 mod export;
 mod extras;
 mod given_scores;
@@ -65,7 +66,7 @@ fn dispatch(run: &RunDir, device: &Device, journal: &mut Journal) -> anyhow::Res
     match spec {
         RunSpec::Train(spec) => training::train(run, &spec, device, journal),
         RunSpec::Register(spec) => register::register(&spec, journal),
-        RunSpec::Inspect(spec) => inspect::inspect(&spec, journal),
+        RunSpec::Inspect(spec) => inspect::inspect(run, &spec, journal),
         RunSpec::Export(spec) => export::export(run, &spec, journal),
     }
 }

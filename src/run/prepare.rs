@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{extras, journal::Journal};
 use crate::{
     dataset::{self, PreferencePair},
-    domain::{Failure, FailureCode, Level, Method, Sides, TrainSpec},
+    domain::{DatasetFormat, Failure, FailureCode, Level, Method, Sides, TrainSpec},
+    model::layout::Packed,
     score::{ScoringCompletion, ScoringRow},
     text::{Codec, EncodedPair, Fit, FitReport, TextError, TokenWeighting, cut_prompt_to_chars, fit, row_digest},
 };
@@ -90,10 +91,70 @@ impl Prepared {
         Ok(ScoringRow { prompt: encoded.prompt, completions })
     }
 
+    /// Tokens it takes in a batch of the policy.
+    pub(super) fn n_tokens(&self) -> usize {
+        let EncodedPair { prompt, chosen, rejected, reference_response, .. } = &self.encoded;
+        let mut completions = vec![chosen.len(), rejected.len()];
+        completions.extend(reference_response.as_ref().map(Vec::len));
+        Packed::n_tokens_of(prompt.len(), &completions)
+    }
+
     /// The weight of each of the policy's tokens, where not all count as 1.
     pub(super) fn token_weights(&self) -> Option<Sides<Vec<f64>>> {
         self.encoded.token_weights(self.outside_weight)
     }
+}
+
+/// The pairs of a file that the method takes, with what it takes of them.
+pub(super) struct Taken {
+    pub(super) pairs: Vec<PreferencePair>,
+    /// Pairs that it leaves out.
+    pub(super) n_left_out: usize,
+}
+
+/// Reads one file.
+pub(super) fn take(
+    (path, format): (&Path, Option<DatasetFormat>),
+    part: Part,
+    method: &Method,
+) -> Result<Taken, Failure> {
+    let all = dataset::read_pairs(path, format).map_err(|e| invalid(format!("the {} file: {e}", part.as_str())))?;
+    let (n_all, mut pairs) = (all.len(), Vec::with_capacity(all.len()));
+    for pair in all {
+        let line = pair.line;
+        pairs.extend(extras::take(method, pair).map_err(|e| at_line(part, line, &e))?);
+    }
+    let n_left_out = n_all - pairs.len();
+    Ok(Taken { pairs, n_left_out })
+}
+
+/// Pairs in the policy's tokens, cut as the settings say: those that will be used, and what was done to all.
+pub(super) fn encode(
+    pairs: Vec<PreferencePair>,
+    part: Part,
+    codec: &Codec,
+    spec: &TrainSpec,
+) -> Result<(Vec<Prepared>, FitReport), Failure> {
+    let settings = &spec.hyperparameters;
+    let outside_weight = if let Method::TokenLevel(settings) = &spec.method { settings.outside_weight } else { 1.0 };
+    let (mut prepared, mut report) = (Vec::new(), FitReport::default());
+    for pair in pairs {
+        let line = pair.line;
+        let encoded = codec.encode_pair(&pair).map_err(|e| at_line(part, line, &e))?;
+        if encoded.prompt.is_empty() {
+            return Err(at_line(part, line, &"the prompt has no tokens"));
+        }
+        let fitted = fit(encoded, settings.max_length, settings.truncation);
+        report.record(line, &fitted);
+        let (encoded, n_chars_kept) = match fitted {
+            Fit::Whole(encoded) => (encoded, None),
+            Fit::PromptCut { pair: encoded, n_chars_kept, .. } => (encoded, Some(n_chars_kept)),
+            Fit::Dropped(_) | Fit::Refused(_) => continue,
+        };
+        let likelihood = Sides::default();
+        prepared.push(Prepared { part, pair, encoded, n_chars_kept, outside_weight, likelihood });
+    }
+    Ok((prepared, report))
 }
 
 /// Reads and encodes one file.
@@ -105,62 +166,55 @@ pub(super) fn prepare(
     journal: &mut Journal,
 ) -> anyhow::Result<Vec<Prepared>> {
     let name = part.as_str();
-    let invalid = |message: String| Failure::new(FailureCode::InvalidDataset, message);
-    let at_line = |line: u64, e: &dyn std::fmt::Display| invalid(format!("the {name} file, line {line}: {e}"));
-    let settings = &spec.hyperparameters;
-    let outside_weight = if let Method::TokenLevel(settings) = &spec.method { settings.outside_weight } else { 1.0 };
-    let mut report = FitReport::default();
-    let mut prepared = Vec::new();
-    let mut n_left_out = 0;
     let format = match part {
         Part::Training => spec.training_format,
         Part::Validation => spec.validation_format,
     };
-    for pair in dataset::read_pairs(path, format).map_err(|e| invalid(format!("the {name} file: {e}")))? {
-        let line = pair.line;
-        let Some(pair) = extras::take(&spec.method, pair).map_err(|e| at_line(line, &e))? else {
-            n_left_out += 1;
-            continue;
-        };
-        let encoded = codec.encode_pair(&pair).map_err(|e| at_line(line, &e))?;
-        if encoded.prompt.is_empty() {
-            return Err(at_line(line, &"the prompt has no tokens").into());
-        }
-        let fitted = fit(encoded, settings.max_length, settings.truncation);
-        report.record(line, &fitted);
-        let likelihood = Sides::default();
-        match fitted {
-            Fit::Whole(encoded) => {
-                prepared.push(Prepared { part, pair, encoded, n_chars_kept: None, outside_weight, likelihood });
-            }
-            Fit::PromptCut { pair: encoded, n_chars_kept, .. } => {
-                let n_chars_kept = Some(n_chars_kept);
-                prepared.push(Prepared { part, pair, encoded, n_chars_kept, outside_weight, likelihood });
-            }
-            Fit::Dropped(_) | Fit::Refused(_) => {}
-        }
-    }
+    let Taken { pairs, n_left_out } = take((path, format), part, &spec.method)?;
+    let (mut prepared, report) = encode(pairs, part, codec, spec)?;
     if let Method::Hpo(settings) = &spec.method {
         let weights = extras::likelihood(settings, prepared.iter().map(|p| &p.pair));
         prepared.iter_mut().zip(weights).for_each(|(prepared, weights)| prepared.likelihood = weights);
     }
-    let sentence = format!("{name} file: {}", report.sentence());
-    if report.n_refused > 0 {
-        return Err(invalid(format!("{sentence}; raise max_length or choose another truncation policy")).into());
-    }
+    check(part, &report, &prepared, (&spec.method, n_left_out))?;
     if let (Method::Spo(settings), true) = (&spec.method, n_left_out > 0) {
         let dimension = &settings.dimension;
-        if report.n_pairs == 0 {
-            let message = format!("the {name} file: no line has the dimension '{dimension}': see the file's report");
-            return Err(invalid(message).into());
-        }
         journal
             .message(Level::Info, format!("{name} file: {n_left_out} pairs of other dimensions than '{dimension}'"))?;
     }
-    if prepared.is_empty() {
-        return Err(invalid(format!("{sentence}; nothing is left to train on: raise max_length")).into());
-    }
     let level = if report.n_dropped > 0 { Level::Warn } else { Level::Info };
-    journal.message(level, sentence)?;
+    journal.message(level, format!("{name} file: {}", report.sentence()))?;
     Ok(prepared)
+}
+
+/// Whether the pairs of a file can be used.
+pub(super) fn check(
+    part: Part,
+    report: &FitReport,
+    prepared: &[Prepared],
+    (method, n_left_out): (&Method, usize),
+) -> Result<(), Failure> {
+    let name = part.as_str();
+    let sentence = format!("{name} file: {}", report.sentence());
+    if report.n_refused > 0 {
+        return Err(invalid(format!("{sentence}; raise max_length or choose another truncation policy")));
+    }
+    if let (Method::Spo(settings), true) = (method, n_left_out > 0 && report.n_pairs == 0) {
+        let dimension = &settings.dimension;
+        let message = format!("the {name} file: no line has the dimension '{dimension}': see the file's report");
+        return Err(invalid(message));
+    }
+    if prepared.is_empty() {
+        return Err(invalid(format!("{sentence}; nothing is left to train on: raise max_length")));
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(FailureCode::InvalidDataset, message)
+}
+
+/// What is wrong with one line.
+pub(super) fn at_line(part: Part, line: u64, e: &dyn std::fmt::Display) -> Failure {
+    invalid(format!("the {} file, line {line}: {e}", part.as_str()))
 }

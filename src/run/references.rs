@@ -32,7 +32,7 @@ pub(super) use super::kept_scores::Score;
 
 /// Pairs scored at once. Which pairs share a batch is a matter of what the run was told alone, not of what an earlier attempt has
 /// done: what a batch holds moves its last bits, and a resumed run must find the same.
-const N_AT_ONCE: usize = 8;
+pub(super) const N_AT_ONCE: usize = 8;
 
 /// A reference's scores: for each pair one per completion.
 pub(super) type Column = Vec<Vec<Score>>;
@@ -241,7 +241,12 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-fn load(reference: &ResolvedReference, dtype: Dtype, device: &Device) -> anyhow::Result<(Decoder, Parameters)> {
+/// A frozen model.
+pub(super) fn load(
+    reference: &ResolvedReference,
+    dtype: Dtype,
+    device: &Device,
+) -> anyhow::Result<(Decoder, Parameters)> {
     let weights = Matrices::for_frozen(&reference.location, dtype, device)
         .and_then(|matrices| Weights::load_as(&reference.location, dtype, matrices))
         .and_then(|weights| weights.to_device(device));

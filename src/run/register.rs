@@ -47,6 +47,13 @@ pub(super) fn register(spec: &RegisterSpec, journal: &mut Journal) -> anyhow::Re
 fn model(location: ModelLocation) -> anyhow::Result<ModelInfo> {
     let facts = inspect(&location).map_err(|e| Failure::new(e.code(), e.to_string()))?;
     let codec = Codec::load(&location).map_err(|e| Failure::new(e.code(), e.to_string()))?;
+    codec.check_template().map_err(|e| {
+        let message = format!(
+            "{e} (a question alone, one under a system prompt, and a second question: it refuses all of them): correct it, or \
+             take it out of the model's files, and prompts are in the plain format"
+        );
+        Failure::new(FailureCode::InvalidModel, message)
+    })?;
     if codec.vocab_size() as u64 > facts.vocab_size {
         let message = format!(
             "the tokenizer knows {} tokens, the embedding has {} rows: they belong to different models",

@@ -116,10 +116,7 @@ pub(super) fn compute_missing(
 ) -> anyhow::Result<Option<Rows>> {
     let record: RemoteRecord = read_json(&reference.location.weights)?;
     let rendering = Rendering::new(record.tokenizer.as_ref(), &reference.model, codecs)?;
-    let rows = match &record.tokenizer {
-        Some(tokenizer) => codecs.rows_of(&tokenizer.as_reference(&reference.model), pairs)?.1,
-        None => Rc::new(pairs.iter().map(|pair| pair.row_digests_in(&plain_prompt(&pair.pair.prompt))).collect()),
-    };
+    let rows = rows_of(reference, codecs, pairs)?;
     let mut asks = Vec::new();
     for (pair, digests) in pairs.iter().zip(rows.iter()) {
         if digests.iter().any(|digest| !kept.is_known(digest)) {
@@ -152,6 +149,15 @@ pub(super) fn compute_missing(
     })?;
     kept.sync()?;
     Ok(is_done.then_some(rows))
+}
+
+/// The names of the pairs' rows in its rendering.
+pub(super) fn rows_of(reference: &ResolvedReference, codecs: &mut Codecs, pairs: &[&Prepared]) -> anyhow::Result<Rows> {
+    let record: RemoteRecord = read_json(&reference.location.weights)?;
+    Ok(match &record.tokenizer {
+        Some(tokenizer) => codecs.rows_of(&tokenizer.as_reference(&reference.model), pairs)?.1,
+        None => Rc::new(pairs.iter().map(|pair| pair.row_digests_in(&plain_prompt(&pair.pair.prompt))).collect()),
+    })
 }
 
 /// A prompt and those of its completions whose scores are missing, as text.

@@ -262,17 +262,7 @@ fn build_policy(spec: &TrainSpec, device: &Device) -> anyhow::Result<Policy> {
     let base = &spec.references[0];
     let settings: &Hyperparameters = &spec.hyperparameters;
     let facts = inspect(&base.location).map_err(|e| unusable(base, &e))?;
-    let tuning = match &settings.lora {
-        None => Tuning::Full,
-        Some(lora) => Tuning::Lora {
-            shape: LoraShape { rank: lora.rank, scale: lora.alpha / lora.rank as f64, dropout: lora.dropout },
-            targets: lora
-                .target_modules
-                .of_architecture(&facts.architecture)
-                .map_err(|message| Failure::new(FailureCode::InvalidSpec, message))?,
-            seed: u64::from(spec.seed),
-        },
-    };
+    let tuning = tuning(spec, &facts.architecture)?;
     let weights = Weights::load(&base.location, tuning.stored(settings.dtype))
         .and_then(|weights| weights.to_device(device))
         .map_err(|e| unusable(base, &e))?;
@@ -295,7 +285,18 @@ fn build_policy(spec: &TrainSpec, device: &Device) -> anyhow::Result<Policy> {
     })
 }
 
+/// What of a base of this architecture is trained.
+pub(super) fn tuning(spec: &TrainSpec, architecture: &str) -> Result<Tuning, Failure> {
+    let Some(lora) = &spec.hyperparameters.lora else { return Ok(Tuning::Full) };
+    let targets = lora.target_modules.of_architecture(architecture);
+    Ok(Tuning::Lora {
+        shape: LoraShape { rank: lora.rank, scale: lora.alpha / lora.rank as f64, dropout: lora.dropout },
+        targets: targets.map_err(|message| Failure::new(FailureCode::InvalidSpec, message))?,
+        seed: u64::from(spec.seed),
+    })
+}
+
 /// The weights given with the references; all the same where a lone base has none.
-fn fixed_weights(spec: &TrainSpec) -> Vec<f64> {
+pub(super) fn fixed_weights(spec: &TrainSpec) -> Vec<f64> {
     spec.references.iter().map(|r| r.weight.unwrap_or(1.0 / spec.references.len() as f64)).collect()
 }

@@ -7,14 +7,14 @@ use super::{
     column::{from_json, json},
     unix_now,
 };
-use crate::domain::{InspectSpec, Inspection, InspectionId, RunEvent};
+use crate::domain::{Inspection, InspectionId, Question, RunEvent};
 
 /// Answers that nobody has fetched are kept this long, in seconds: who asked is gone.
 const KEPT_FOR: i64 = 3600;
 
 impl Store {
     /// Asks a question.
-    pub async fn insert_inspection(&self, spec: &InspectSpec) -> Result<InspectionId> {
+    pub async fn insert_inspection(&self, question: &Question) -> Result<InspectionId> {
         let (id, now) = (InspectionId::new(), unix_now());
         let mut tx = self.write().await?;
         sqlx::query("delete from inspections where status <> 'pending' and created_at < ?")
@@ -23,7 +23,7 @@ impl Store {
             .await?;
         sqlx::query("insert into inspections (id, spec, status, created_at) values (?, ?, 'pending', ?)")
             .bind(id.as_str())
-            .bind(json(spec))
+            .bind(json(question))
             .bind(now)
             .execute(&mut *tx)
             .await?;
@@ -32,7 +32,7 @@ impl Store {
     }
 
     /// The question.
-    pub async fn inspection_spec(&self, id: &InspectionId) -> Result<InspectSpec> {
+    pub async fn question(&self, id: &InspectionId) -> Result<Question> {
         let row = sqlx::query("select spec from inspections where id = ?").bind(id.as_str());
         from_json(&row.fetch_optional(&self.pool).await?.ok_or_else(|| not_found(id))?, "spec")
     }

@@ -2,7 +2,8 @@
 
 use std::{ops::Range, path::Path};
 
-use tokenizers::Tokenizer;
+use sha2::{Digest, Sha256};
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use super::{
     encoded_pair::EncodedPair,
@@ -35,6 +36,25 @@ pub struct Codec {
     vocab_size: usize,
     /// The Hugging Face directory it was read from.
     source: Option<std::path::PathBuf>,
+}
+
+/// What tells one model's text from another's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextIdentity {
+    /// The kind of tokenizer, in words.
+    pub kind: &'static str,
+    /// One more than the highest id.
+    pub vocab_size: usize,
+    /// Digest of all of the tokenizer.
+    pub tokenizer: [u8; 32],
+    /// Digest of the chat template, where there is one.
+    pub template: Option<[u8; 32]>,
+    /// The token that begins a text.
+    pub bos: Option<String>,
+    /// The token that ends one.
+    pub eos: Option<String>,
+    /// The token that ends a completion.
+    pub end_of_turn: String,
 }
 
 impl Codec {
@@ -93,6 +113,35 @@ impl Codec {
     /// Whether the model has a chat template; without one the plain format of [`Codec::render_prompt`] is used.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// Whether the template takes anything at all: a question, a question under a system prompt, or a second question.
+    ///
+    /// # Errors
+    /// [`TextError::Template`] with what it says to the first, where it refuses all three.
+    pub fn check_template(&self) -> Result<(), TextError> {
+        self.template.as_ref().map_or(Ok(()), render::check)
+    }
+
+    /// What tells this model's text from another's.
+    pub fn identity(&self) -> Result<TextIdentity, TextError> {
+        let kind = match self.of_template.get_model() {
+            ModelWrapper::BPE(bpe) if bpe.byte_fallback => "SentencePiece BPE",
+            ModelWrapper::BPE(_) => "byte-level BPE",
+            ModelWrapper::Unigram(_) => "unigram",
+            ModelWrapper::WordPiece(_) => "WordPiece",
+            ModelWrapper::WordLevel(_) => "words",
+        };
+        let tokenizer = self.of_template.to_string(false).map_err(|e| TextError::Tokenizer(e.to_string()))?;
+        Ok(TextIdentity {
+            kind,
+            vocab_size: self.vocab_size,
+            tokenizer: Sha256::digest(tokenizer).into(),
+            template: self.template.as_ref().map(|template| Sha256::digest(template.source()).into()),
+            bos: self.bos.as_ref().map(|token| token.text.clone()),
+            eos: self.eos.as_ref().map(|token| token.text.clone()),
+            end_of_turn: self.end_text(),
+        })
     }
 
     /// One more than the highest id the tokenizer can give.

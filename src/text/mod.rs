@@ -18,7 +18,7 @@ mod same_text;
 mod save;
 mod template;
 
-pub use codec::Codec;
+pub use codec::{Codec, TextIdentity};
 pub use encoded_pair::EncodedPair;
 pub use error::TextError;
 pub use fit::{Fit, FitReport, TooLong, cut_prompt_to_chars, fit};

@@ -25,6 +25,14 @@ pub(super) fn exchange(template: &ChatTemplate, question: &str, answer: &str) ->
     template.render(&[message("user", question), message("assistant", answer)], false)
 }
 
+/// Whether the template takes anything at all; see [`super::Codec::check_template`].
+pub(super) fn check(template: &ChatTemplate) -> Result<(), TextError> {
+    let (question, answer) = (message("user", "Hello?"), message("assistant", "Hello!"));
+    let Err(error) = template.render(std::slice::from_ref(&question), true) else { return Ok(()) };
+    let others = [vec![message("system", "Be kind."), question.clone()], vec![question.clone(), answer, question]];
+    if others.iter().any(|messages| template.render(messages, true).is_ok()) { Ok(()) } else { Err(error) }
+}
+
 /// Line ends around every message, so that neither a role nor a completion is glued to other text.
 fn plain(messages: &[Message]) -> String {
     let mut text = String::new();
@@ -45,6 +53,17 @@ fn message(role: &str, content: &str) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_is_refused_only_if_it_refuses_everything() {
+        let check = |source: &str| check(&ChatTemplate::new(source, None, None).unwrap());
+        assert!(check("{{ messages[0].content }}").is_ok());
+        assert!(check("{% if messages|length == 1 %}{{ raise_exception('too short') }}{% endif %}").is_ok());
+        let system_first = "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}";
+        assert!(check(system_first).is_ok());
+        let error = check("{{ raise_exception('never') }}").unwrap_err().to_string();
+        assert!(error.contains("never"), "{error}");
+    }
 
     #[test]
     fn messages_without_a_template_are_blocks() {

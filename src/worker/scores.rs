@@ -11,7 +11,7 @@ use std::io;
 
 use super::{Result, WorkerError};
 use crate::{
-    domain::{FileId, Job, ResolvedReference, ScorePrecision, TrainSpec},
+    domain::{FileId, JobSpec, ResolvedReference, ScorePrecision, TrainSpec},
     run_dir::{RunDir, ScoresIn},
     store::{ScoreSet, Store, StoreError},
 };
@@ -29,11 +29,11 @@ const N_AT_ONCE: usize = 10_000;
 pub(super) async fn hand_over(
     store: &Store,
     dir: &RunDir,
-    job: &Job,
+    job: &JobSpec,
     spec: &TrainSpec,
 ) -> Result<std::result::Result<(), io::Error>> {
-    let training = digest_of(store, &job.spec.training_file).await?;
-    let validation = match &job.spec.validation_file {
+    let training = digest_of(store, &job.training_file).await?;
+    let validation = match &job.validation_file {
         Some(file) => digest_of(store, file).await?,
         None => None,
     };

@@ -1,10 +1,10 @@
-//! What a run is told: a job or an export with its names replaced by paths, or a model's source.
+//! What a run is told: a job or an export with its names replaced by paths, a question about a job, or a model's source.
 
 use super::{Result, WorkerConfig};
 use crate::{
     domain::{
-        AllowedRemotes, DatasetFormat, ExportId, ExportSpec, Failure, FailureCode, FileId, Job, ModelId, ModelRecord,
-        ModelSource, ModelStatus, Reference, RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
+        AllowedRemotes, DatasetFormat, ExportId, ExportSpec, Failure, FailureCode, FileId, JobId, JobSpec, ModelId,
+        ModelRecord, ModelSource, ModelStatus, Reference, RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
     },
     store::{Store, StoreError},
 };
@@ -13,34 +13,35 @@ use crate::{
 pub(super) async fn train(
     store: &Store,
     config: &WorkerConfig,
-    job: &Job,
+    id: &JobId,
+    job: &JobSpec,
 ) -> Result<std::result::Result<TrainSpec, Failure>> {
-    let earlier = job.spec.earlier().iter().map(|model| Reference { model: model.clone(), weight: None });
-    let mut resolved = Vec::with_capacity(job.spec.references.len());
-    for reference in job.spec.references.iter().cloned().chain(earlier) {
+    let earlier = job.earlier().iter().map(|model| Reference { model: model.clone(), weight: None });
+    let mut resolved = Vec::with_capacity(job.references.len());
+    for reference in job.references.iter().cloned().chain(earlier) {
         match resolve(&reference, model(store, &reference.model).await?, &config.remotes) {
             Ok(model) => resolved.push(model),
             Err(failure) => return Ok(Err(failure)),
         }
     }
-    let earlier = resolved.split_off(job.spec.references.len());
+    let earlier = resolved.split_off(job.references.len());
     let file = |id: &FileId| config.data_dir.join("files").join(id.as_str());
-    let training_format = format(store, &job.spec.training_file).await?;
-    let validation_format = match &job.spec.validation_file {
+    let training_format = format(store, &job.training_file).await?;
+    let validation_format = match &job.validation_file {
         Some(file) => format(store, file).await?,
         None => None,
     };
     Ok(Ok(TrainSpec {
-        job: job.id.clone(),
-        seed: job.spec.seed,
+        job: id.clone(),
+        seed: job.seed,
         references: resolved,
-        method: job.spec.method.clone(),
+        method: job.method.clone(),
         earlier,
-        training_file: file(&job.spec.training_file),
+        training_file: file(&job.training_file),
         training_format,
-        validation_file: job.spec.validation_file.as_ref().map(file),
+        validation_file: job.validation_file.as_ref().map(file),
         validation_format,
-        hyperparameters: job.spec.hyperparameters.clone(),
+        hyperparameters: job.hyperparameters.clone(),
     }))
 }
 

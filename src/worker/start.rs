@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Result, Worker, WorkerError, scores, spec};
 use crate::{
-    domain::{Failure, FailureCode, RunSpec},
+    domain::{DryRunSpec, Failure, FailureCode, InspectSpec, JobId, JobSpec, Question, RunSpec, TrainSpec},
     launch::Work,
     run_dir::RunDir,
     store::{Errand, Lease, Run, RunEnd, RunSubject},
@@ -67,30 +67,51 @@ impl Worker {
         let spec = match &run.subject {
             RunSubject::Job(job) => {
                 let job = self.store.job(job).await?;
-                let spec = spec::train(&self.store, &self.config, &job).await?;
-                if let Ok(spec) = &spec
-                    && let Err(e) = scores::hand_over(&self.store, dir, &job, spec).await?
-                {
-                    return Ok(Err(self.could_not_start(&e)));
-                }
-                spec.map(|spec| RunSpec::Train(Box::new(spec)))
+                self.train(&job.id, &job.spec, dir).await?.map(|spec| RunSpec::Train(Box::new(spec)))
             }
             RunSubject::Model(model) => {
                 let model = self.store.model(model).await?;
-                spec::register(&self.store, &self.config, &model).await?.map(|spec| RunSpec::Register(Box::new(spec)))
+                let spec = spec::register(&self.store, &self.config, &model).await?;
+                spec.map(|spec| RunSpec::Register(Box::new(spec))).map_err(RunEnd::Failed)
             }
-            RunSubject::Inspection(id) => Ok(RunSpec::Inspect(self.store.inspection_spec(id).await?)),
-            RunSubject::Export(id) => spec::export(&self.store, &self.config, id).await?.map(RunSpec::Export),
+            RunSubject::Inspection(id) => {
+                self.inspect(self.store.question(id).await?, dir).await?.map(RunSpec::Inspect)
+            }
+            RunSubject::Export(id) => {
+                spec::export(&self.store, &self.config, id).await?.map(RunSpec::Export).map_err(RunEnd::Failed)
+            }
         };
         let spec = match spec {
             Ok(spec) => spec,
-            Err(failure) => return Ok(Err(RunEnd::Failed(failure))),
+            Err(end) => return Ok(Err(end)),
         };
         let dir = dir.clone();
         let written = tokio::task::spawn_blocking(move || dir.create(&spec))
             .await
             .map_err(|e| WorkerError::Run { run_id: run.id.clone(), source: io::Error::other(e) })?;
         Ok(written.map_err(|e| self.could_not_start(&e)))
+    }
+
+    /// What a job's run is told, its directory with what is known of the scores in it.
+    async fn train(&self, id: &JobId, job: &JobSpec, dir: &RunDir) -> Result<std::result::Result<TrainSpec, RunEnd>> {
+        let spec = match spec::train(&self.store, &self.config, id, job).await? {
+            Ok(spec) => spec,
+            Err(failure) => return Ok(Err(RunEnd::Failed(failure))),
+        };
+        let handed_over = scores::hand_over(&self.store, dir, job, &spec).await?;
+        Ok(handed_over.map(|()| spec).map_err(|e| self.could_not_start(&e)))
+    }
+
+    /// A question as a run gets it. One about a job gets all that the job's run would get.
+    async fn inspect(&self, question: Question, dir: &RunDir) -> Result<std::result::Result<InspectSpec, RunEnd>> {
+        let job = match question {
+            Question::Preview(spec) => return Ok(Ok(InspectSpec::Preview(spec))),
+            Question::DryRun(job) => job,
+        };
+        let device = self.launcher.device().to_owned();
+        // There is no job: the id names none.
+        let train = self.train(&JobId::new(), &job, dir).await?;
+        Ok(train.map(|train| InspectSpec::DryRun(Box::new(DryRunSpec { train, device }))))
     }
 
     /// A full disk stays full; anything else may pass, so it counts as a death and is tried again.

@@ -50,6 +50,23 @@ fn a_job_shows_every_setting_as_it_is_used() {
 }
 
 #[test]
+fn a_dry_run_is_checked_as_a_job_is_and_does_not_wait_for_models() {
+    let server = Server::start();
+    server.add_model("smol");
+    let file = server.checked_file(&pairs(4));
+    let body = |model: &str, beta: f64| {
+        json!({"model": model, "training_file": file["id"], "dry_run": true,
+            "method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": beta}}}})
+    };
+    let refused = server.post("/v1/fine_tuning/jobs", &body("ghost", -1.0)).error(400, "out_of_range");
+    let found = codes(&refused);
+    assert_eq!(found.iter().map(|(_, code)| code.as_str()).collect::<Vec<_>>(), ["out_of_range", "model_not_found"]);
+    let waiting = server.post("/v1/fine_tuning/jobs", &body("smol", 0.1)).error(409, "not_ready");
+    assert!(waiting["detail"].as_str().is_some_and(|text| text.contains("GET /v1/models/smol")), "{waiting}");
+    assert_eq!(server.get("/v1/fine_tuning/jobs").ok()["data"], json!([]));
+}
+
+#[test]
 fn a_job_whose_models_and_files_are_ready_is_queued() {
     let server = Server::start();
     server.add_model("smol");

@@ -1,6 +1,8 @@
 //! The whole service as it is shipped: `mrpo serve` as a child, real runs of a tiny model, and a client.
 
+mod dry_runs;
 mod exports;
+mod gpt2;
 mod previews;
 mod refusals;
 mod server;

@@ -15,16 +15,12 @@ fn texts(tokens: &Value) -> String {
     tokens.as_array().expect("tokens").iter().map(|token| text(&token["text"])).collect()
 }
 
-/// The directories of runs.
-fn n_runs(server: &Server) -> usize {
-    std::fs::read_dir(server.path("runs")).map_or(0, Iterator::count)
-}
-
 #[test]
 fn a_pair_is_shown_in_a_models_tokens() {
     let server = Server::start();
     server.with_model_and_files(1, 10);
-    let n_before = n_runs(&server);
+    let n_before = server.n_runs();
+    assert_eq!(n_before, 1, "that of the registration");
     let pair = json!({"prompt": "hell", "chosen": "hello <|im_end|>", "rejected": "no", "chosen_spans": [[0, 5]], "rejected_spans": [[0, 2]]});
     let shown = server.post("/v1/models/tiny/preview", &json!({"pair": pair})).ok();
     assert_eq!(
@@ -55,7 +51,7 @@ fn a_pair_is_shown_in_a_models_tokens() {
         server.post("/v1/models/tiny/preview", &json!({"pair": pair, "max_length": 3, "truncation": "error"})).ok();
     assert!(text(&refused["too_long"]).contains("max_length 3"), "{refused}");
     // Nothing stays: neither the text nor the question.
-    assert_eq!(n_runs(&server), n_before);
+    server.runs_become(n_before);
 }
 
 #[test]
@@ -73,14 +69,14 @@ fn a_pair_that_cannot_be_shown_is_refused_in_words() {
         .post("/v1/models/nobody/preview", &json!({"pair": {"prompt": "a", "chosen": "b", "rejected": "c"}}))
         .error(404, "model_not_found");
 
-    // A template that raises.
+    // A template that raises at a question alone.
     let directory = server.path("raising");
     tiny::write_model(&directory, 1);
-    std::fs::write(directory.join("chat_template.jinja"), "{{ raise_exception('no user turns here') }}")
-        .expect("written");
+    let raising = "{% if messages|length == 1 %}{{ raise_exception('no single turns here') }}{% endif %}";
+    std::fs::write(directory.join("chat_template.jinja"), raising).expect("written");
     let raising = server.register("raising", &directory);
     assert_eq!(raising["status"], "ready", "a template may take some conversations and refuse others: {raising}");
     let body = json!({"pair": {"prompt": "a", "chosen": "b", "rejected": "c"}});
     let error = server.post("/v1/models/raising/preview", &body).error(400, "invalid_pair");
-    assert!(text(&error["error"]["message"]).contains("no user turns here"), "{error}");
+    assert!(text(&error["error"]["message"]).contains("no single turns here"), "{error}");
 }

@@ -16,7 +16,10 @@ fn a_model_that_cannot_be_read_says_why() {
     let half = tiny::gguf(&server.path(""), &[]).weights;
     let length = std::fs::metadata(&half).expect("there").len();
     std::fs::OpenOptions::new().write(true).open(&half).and_then(|f| f.set_len(length / 2)).expect("cut");
-    let [silent, small] = ["silent", "small"].map(|name| server.path(name));
+    let [silent, small, raising] = ["silent", "small", "raising"].map(|name| server.path(name));
+    tiny::write_model(&raising, 1);
+    let template = "{{ raise_exception('no turns here') }}";
+    std::fs::write(raising.join("chat_template.jinja"), template).expect("written");
     tiny::write_model(&silent, 1);
     std::fs::remove_file(silent.join("tokenizer.json")).expect("removed");
     tiny::write_model(&small, 1);
@@ -27,6 +30,7 @@ fn a_model_that_cannot_be_read_says_why() {
         (server.path("nowhere"), "source_unavailable", "does not exist"),
         (silent, "unsupported_model", "no tokenizer.json"),
         (small, "invalid_model", "the embedding has 100 rows"),
+        (raising, "invalid_model", "no turns here"),
     ] {
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
         let model = server.register(&name, &path);

@@ -67,7 +67,7 @@ impl Server {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
-            .timeout_global(Some(Duration::from_mins(1)))
+            .timeout_global(Some(Duration::from_mins(3)))
             .build()
             .new_agent();
         Self { child, base, agent, directory }
@@ -168,6 +168,32 @@ impl Server {
     pub(crate) fn job_steps(&self, job: &str) {
         let found = self.until(job, |job| job["progress"]["n_steps_done"].as_u64() > Some(0));
         assert_eq!(found["status"], "running", "{found}");
+    }
+
+    /// The directories of runs.
+    pub(crate) fn n_runs(&self) -> usize {
+        std::fs::read_dir(self.path("data/runs")).map_or(0, Iterator::count)
+    }
+
+    /// Waits until there are so many of them: an inspection's goes a moment after its answer has come.
+    pub(crate) fn runs_become(&self, n: usize) {
+        for _ in 0..N_POLLS {
+            if self.n_runs() == n {
+                return;
+            }
+            std::thread::sleep(BETWEEN_POLLS);
+        }
+        panic!("there are {} runs, not {n}", self.n_runs());
+    }
+
+    /// Questions that the database still knows.
+    pub(crate) fn n_questions(&self) -> i64 {
+        let database =
+            sqlx::sqlite::SqliteConnectOptions::new().filename(self.path("data").join(mrpo::store::Store::FILE_NAME));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut database = sqlx::ConnectOptions::connect(&database).await.unwrap();
+            sqlx::query_scalar("select count(*) from inspections").fetch_one(&mut database).await.unwrap()
+        })
     }
 
     pub(crate) fn until(&self, path: &str, done: impl Fn(&Value) -> bool) -> Value {
