@@ -1,6 +1,6 @@
 //! The server's configuration, in two stages: what was typed ([`ServeArgs`]), then what is used ([`ServeConfig`]).
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -41,7 +41,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MRPO_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600),
           value_name = "SECONDS")]
     pub(crate) lease_seconds: u32,
-    /// Listen on more than this machine although nobody is asked for a key: whoever reaches the port can read every file,
+    /// How many requests a second one key may make, and twice as many at once.
+    #[arg(long, env = "MRPO_REQUESTS_PER_SECOND", default_value = "200", value_name = "N")]
+    pub(crate) requests_per_second: NonZeroU32,
+    /// Listen on more than this machine although there are no keys yet: whoever reaches the port can read every file,
     /// run jobs and delete models.
     #[arg(long)]
     pub(crate) allow_unauthenticated: bool,
@@ -67,6 +70,8 @@ pub(crate) struct ServeConfig {
     pub(crate) device: Device,
     /// How long a server that gives no sign of life keeps its runs.
     pub(crate) lease: Duration,
+    /// Whether a port that other machines reach may be served before there are keys.
+    pub(crate) allow_unauthenticated: bool,
     /// What the API is allowed to do; `data_dir` is absolute and exists.
     pub(crate) api: Settings,
 }
@@ -77,12 +82,6 @@ impl ServeArgs {
     /// # Errors
     /// With the way out in words.
     pub(crate) fn resolve(self) -> Result<ServeConfig> {
-        ensure!(
-            self.listen.ip().is_loopback() || self.allow_unauthenticated,
-            "{} can be reached from other machines, and this server asks nobody for a key: listen on 127.0.0.1 and come \
-             through a tunnel (ssh -L 8111:127.0.0.1:8111 HOST), or say --allow-unauthenticated if the network is trusted",
-            self.listen
-        );
         if self.device == Device::Cuda {
             let names = mrpo::model::device::gpu_names().context("--device cuda")?;
             ensure!(
@@ -102,15 +101,35 @@ impl ServeArgs {
             slots: self.slots,
             device: self.device,
             lease: Duration::from_secs(self.lease_seconds.into()),
+            allow_unauthenticated: self.allow_unauthenticated,
             api: Settings {
                 data_dir,
                 max_upload_bytes: self.max_upload_bytes,
                 max_requests: MAX_REQUESTS,
                 max_checks: MAX_CHECKS,
                 allow_path_models: self.allow_path_models,
+                requests_per_second: Some(self.requests_per_second),
                 remotes: AllowedRemotes::new(self.allow_remote),
             },
         })
+    }
+}
+
+impl ServeConfig {
+    /// Refuses a port that other machines reach where nobody would be asked for a key.
+    ///
+    /// # Errors
+    /// With the ways out in words.
+    pub(crate) fn check_listen(&self, has_keys: bool) -> Result<()> {
+        ensure!(
+            self.listen.ip().is_loopback() || has_keys || self.allow_unauthenticated,
+            "{} can be reached from other machines, and there are no keys yet, so that nobody would be asked for one: make \
+             the first with `mrpo keys create --user NAME --role admin --data-dir {}`, or listen on 127.0.0.1 and come through \
+             a tunnel (ssh -L 8111:127.0.0.1:8111 HOST), or say --allow-unauthenticated if the network is trusted",
+            self.listen,
+            self.api.data_dir.display()
+        );
+        Ok(())
     }
 }
 
@@ -155,10 +174,13 @@ mod tests {
 
     #[test]
     fn an_open_port_without_keys_must_be_asked_for() {
-        let refused = resolve(&["--listen", "0.0.0.0:8111"]).expect_err("refused").to_string();
-        assert!(refused.contains("--allow-unauthenticated"), "{refused}");
-        assert!(resolve(&["--listen", "0.0.0.0:8111", "--allow-unauthenticated"]).is_ok());
-        assert!(resolve(&["--listen", "[::1]:0"]).is_ok());
+        let check = |typed: &[&str], has_keys| resolve(typed).expect("valid").check_listen(has_keys);
+        let open = ["--listen", "0.0.0.0:8111"];
+        let refused = check(&open, false).expect_err("refused").to_string();
+        assert!(refused.contains("mrpo keys create") && refused.contains("--allow-unauthenticated"), "{refused}");
+        assert!(check(&open, true).is_ok());
+        assert!(check(&["--listen", "0.0.0.0:8111", "--allow-unauthenticated"], false).is_ok());
+        assert!(check(&["--listen", "[::1]:0"], false).is_ok());
         assert!(resolve(&["--slots", "0"]).is_err());
         assert_eq!(resolve(&["--lease-seconds", "2"]).expect("valid").lease, Duration::from_secs(2));
     }

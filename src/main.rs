@@ -49,6 +49,8 @@ enum Command {
     },
     /// Fine-tunes a small model with DPO, then MRPO, and shows what has changed.
     Demo(mrpo::demo::DemoArgs),
+    /// Makes, lists and revokes the keys that people show to the server.
+    Keys(commands::keys::KeysArgs),
     /// Adds, lists and removes a running server's models.
     Models(commands::models::ModelsArgs),
     /// Writes a model, adapters merged in, for other programs.
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
             commands::check_device::check_device(&device, json, only_accuracy)
         }
         Command::Demo(args) => mrpo::demo::run(args),
+        Command::Keys(args) => commands::keys::keys(args),
         Command::Models(args) => commands::models::models(&args),
         Command::Export(args) => commands::export::export(args),
         Command::Openapi => {

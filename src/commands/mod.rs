@@ -2,6 +2,7 @@
 
 pub(crate) mod check_device;
 pub(crate) mod export;
+pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod run;
 pub(crate) mod serve;

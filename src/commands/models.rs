@@ -5,7 +5,11 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use ureq::{Agent, Body, http::Response};
+use ureq::{
+    Agent, Body, SendBody,
+    http::{HeaderValue, Request, Response, header::AUTHORIZATION},
+    middleware::MiddlewareNext,
+};
 
 /// How often a model that is being fetched is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -16,6 +20,9 @@ pub(crate) struct ModelsArgs {
     /// The server.
     #[arg(long, env = "MRPO_SERVER", default_value = "http://127.0.0.1:8111", value_name = "URL", global = true)]
     server: String,
+    /// The key to show, where the server asks for one.
+    #[arg(long, env = "MRPO_API_KEY", hide_env_values = true, value_name = "KEY", global = true)]
+    api_key: Option<String>,
     #[command(subcommand)]
     command: ModelsCommand,
 }
@@ -42,8 +49,16 @@ enum ModelsCommand {
 /// Does what was typed.
 pub(crate) fn models(args: &ModelsArgs) -> Result<()> {
     // An error's body says what is wrong, so it is read like any other.
-    let agent: Agent =
-        Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_mins(1))).build().into();
+    let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_mins(1)));
+    let bearer = args.api_key.as_deref().map(|key| HeaderValue::from_str(&format!("Bearer {key}"))).transpose();
+    let bearer = bearer.context("the key is not a text that a header can hold")?;
+    let show_key = move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
+        if let Some(bearer) = &bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        }
+        next.handle(request)
+    };
+    let agent: Agent = config.middleware(show_key).build().into();
     let models = format!("{}/v1/models", args.server.trim_end_matches('/'));
     let unreachable =
         || format!("no server answers at {}: start one with `mrpo serve`, or name it with --server", args.server);

@@ -44,6 +44,7 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         "starting"
     );
     let store = Store::open(&config.api.data_dir).await?;
+    config.check_listen(store.has_keys().await?)?;
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let launcher = Launcher::Local(match config.device {
         Device::Cpu => Local::on_cpu(program),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Compression, Container, DatasetFormat, DatasetStatistics, ExtraField, FieldSummary, FileId, Problems, ScoresSummary,
+    Compression, Container, DatasetFormat, DatasetStatistics, ExtraField, FieldSummary, FileId, Ownership, Problems,
+    ScoresSummary,
 };
 
 /// What a file is for.
@@ -97,6 +98,8 @@ pub struct FileRecord {
     pub report: Option<DatasetReport>,
     /// Unix time in seconds.
     pub created_at: i64,
+    /// Whose it is.
+    pub ownership: Ownership,
 }
 
 #[cfg(test)]

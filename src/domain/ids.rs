@@ -16,6 +16,12 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
+    /// `text`, which is not a `kind`: what was expected, in words.
+    pub(super) fn new(text: &str, kind: &'static str, expected: &'static str) -> Self {
+        // What somebody else made up may be long.
+        Self { text: text.chars().take(80).collect(), kind, expected }
+    }
+
     /// What kind of identifier was expected, in words (`job id`).
     pub fn kind(&self) -> &'static str {
         self.kind
@@ -56,11 +62,7 @@ macro_rules! generated_id {
                 if ok {
                     Ok(Self(text.to_owned()))
                 } else {
-                    Err(InvalidId {
-                        text: text.chars().take(80).collect(),
-                        kind: $kind,
-                        expected: concat!("expected '", $prefix, "' and 32 hexadecimal digits"),
-                    })
+                    Err(InvalidId::new(text, $kind, concat!("expected '", $prefix, "' and 32 hexadecimal digits")))
                 }
             }
         }
@@ -93,6 +95,7 @@ generated_id!(/** One line of a job's history. */ EventId, "event id", "ftevent-
 generated_id!(/** A saved state of a job. */ CheckpointId, "checkpoint id", "ftckpt-");
 generated_id!(/** A question about a model. */ InspectionId, "inspection id", "inspect-");
 generated_id!(/** A model written for other programs. */ ExportId, "export id", "export-");
+generated_id!(/** A person's key. */ KeyId, "key id", "key-");
 generated_id!(/** One execution, with its own directory. */ RunId, "run id", "run-");
 
 /// The name a model is served under: chosen by whoever registers it, or made by a job (`ft:BASE:SUFFIX:ID`).
@@ -139,11 +142,8 @@ impl FromStr for ModelId {
         if first_ok && text.len() <= 200 && text.chars().all(Self::allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidId {
-                text: text.chars().take(80).collect(),
-                kind: "model id",
-                expected: "expected a letter or digit, then letters, digits, '.', '_', '-' or ':', at most 200 in all",
-            })
+            let expected = "expected a letter or digit, then letters, digits, '.', '_', '-' or ':', at most 200 in all";
+            Err(InvalidId::new(text, "model id", expected))
         }
     }
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Failure, FileId, Hyperparameters, JobId, Method, MethodKind, MethodRequest, ModelId, Problems, Reference,
-    ReferenceListId, ReferencesRequest, RunId, ScoringCount, WeightConvention, Weighting, validate_references,
+    Failure, FileId, Hyperparameters, JobId, Method, MethodKind, MethodRequest, ModelId, Ownership, Problems,
+    Reference, ReferenceListId, ReferencesRequest, RunId, ScoringCount, WeightConvention, Weighting,
+    validate_references,
 };
 
 /// `POST /v1/fine_tuning/jobs`, as a client writes it.
@@ -324,6 +325,8 @@ pub struct Job {
     pub started_at: Option<i64>,
     /// When it got its final status.
     pub finished_at: Option<i64>,
+    /// Whose it is.
+    pub ownership: Ownership,
 }
 
 #[cfg(test)]

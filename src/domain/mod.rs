@@ -20,6 +20,7 @@ pub mod metric;
 mod model;
 mod objective;
 mod overlap;
+mod person;
 mod problem;
 mod reference_list;
 mod reference_score;
@@ -46,7 +47,7 @@ pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
 };
 pub use ids::{
-    CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, ModelId, ReferenceListId, RunId,
+    CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, KeyId, ModelId, ReferenceListId, RunId,
 };
 pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken, Question};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
@@ -58,6 +59,7 @@ pub use method_request::{
 pub use model::{InvalidSource, ModelInfo, ModelLocation, ModelRecord, ModelSource, ModelStatus, WeightsFormat};
 pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention, Weighting};
 pub use overlap::{Overlap, SharedPair, SharedPart};
+pub use person::{ApiKey, Caller, NewKey, Ownership, Role, Scope, Secret, UserName, Viewer};
 pub use problem::{Problem, Problems};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};

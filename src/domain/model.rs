@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Failure, FileId, JobId, ModelId, RemoteModel, ScoresSummary};
+use super::{Failure, FileId, JobId, ModelId, Ownership, RemoteModel, ScoresSummary};
 
 /// Where a model is fetched from, as a user writes it.
 ///
@@ -222,6 +222,8 @@ pub struct ModelRecord {
     pub error: Option<Failure>,
     /// Unix time in seconds.
     pub created_at: i64,
+    /// Whose it is.
+    pub ownership: Ownership,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ModelId, Problems, ReferenceListId};
+use super::{ModelId, Ownership, Problems, ReferenceListId};
 
 /// One reference: a registered model and, for `weighting: fixed`, its weight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -27,6 +27,8 @@ pub struct ReferenceList {
     pub references: Vec<Reference>,
     /// Unix time in seconds.
     pub created_at: i64,
+    /// Whose it is.
+    pub ownership: Ownership,
 }
 
 /// The most references one job can have besides its base.

@@ -37,6 +37,7 @@ pub(super) enum ErrorCode {
     ReferenceListNotFound,
     JobNotFound,
     CheckpointNotFound,
+    KeyNotFound,
     ExportNotFound,
     MethodNotAllowed,
     IllegalTransition,
@@ -46,6 +47,11 @@ pub(super) enum ErrorCode {
     BodyTooLarge,
     UnsupportedMediaType,
     RangeNotSatisfiable,
+    Unauthenticated,
+    InsufficientScope,
+    AdminsOnly,
+    NotOwner,
+    RateLimited,
     PathModelsDisabled,
     RemoteModelsDisabled,
     InspectionFailed,
@@ -66,6 +72,11 @@ impl ErrorCode {
             Self::InvalidQuery => ("invalid_query", S::BAD_REQUEST, "A query parameter is not valid"),
             Self::InvalidMultipart => ("invalid_multipart", S::BAD_REQUEST, "The body is not a multipart form"),
             Self::UnknownCursor => ("unknown_cursor", S::BAD_REQUEST, "The cursor names nothing"),
+            Self::Unauthenticated => ("unauthenticated", S::UNAUTHORIZED, "The key is missing or does not work"),
+            Self::InsufficientScope => ("insufficient_scope", S::FORBIDDEN, "The key does not allow it"),
+            Self::AdminsOnly => ("admins_only", S::FORBIDDEN, "Only an admin may do this"),
+            Self::NotOwner => ("not_owner", S::FORBIDDEN, "It belongs to somebody else"),
+            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many requests"),
             Self::PathModelsDisabled => ("path_models_disabled", S::FORBIDDEN, "Local models may not be added"),
             Self::RemoteModelsDisabled => ("remote_models_disabled", S::FORBIDDEN, "This server may not call that one"),
             Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "There is nothing at this address"),
@@ -77,6 +88,7 @@ impl ErrorCode {
             Self::JobNotFound => ("job_not_found", S::NOT_FOUND, "There is no such job"),
             Self::CheckpointNotFound => ("checkpoint_not_found", S::NOT_FOUND, "There is no such checkpoint"),
             Self::ExportNotFound => ("export_not_found", S::NOT_FOUND, "There is no such export"),
+            Self::KeyNotFound => ("key_not_found", S::NOT_FOUND, "There is no such key"),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", S::METHOD_NOT_ALLOWED, "This address does not know the method")
             }
@@ -218,7 +230,10 @@ impl IntoResponse for ApiError {
         if let Some(retry) = retry {
             response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static(retry));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -232,6 +247,7 @@ fn not_found(kind: &str) -> ErrorCode {
         "model" => ErrorCode::ModelNotFound,
         "reference list" => ErrorCode::ReferenceListNotFound,
         "checkpoint" => ErrorCode::CheckpointNotFound,
+        "key" => ErrorCode::KeyNotFound,
         "export" => ErrorCode::ExportNotFound,
         _ => ErrorCode::JobNotFound,
     }

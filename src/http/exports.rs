@@ -7,6 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    access::By,
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
     files::Deleted,
@@ -112,6 +113,7 @@ impl From<ExportRecord> for ExportObject {
 )]
 async fn create_export(
     State(app): State<App>,
+    By(caller): By,
     Id(id): Id<ModelId>,
     Json(request): Json<ExportRequest>,
 ) -> Result<axum::Json<ExportObject>, ApiError> {
@@ -129,7 +131,7 @@ async fn create_export(
             format!("the model '{id}' cannot be exported: {}; export a model with weights", WeightsFormat::NOT_A_MODEL);
         return Err(ApiError::invalid_at("/model", "reference_only", message));
     }
-    Ok(axum::Json(app.store().insert_export(&id, request.format, dtype).await?.into()))
+    Ok(axum::Json(app.store().insert_export(&id, request.format, dtype, caller.user.as_ref()).await?.into()))
 }
 
 /// Lists a model's exports

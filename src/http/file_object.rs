@@ -5,7 +5,9 @@ use std::fmt::Write;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{Container, DatasetFormat, DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, Problem};
+use crate::domain::{
+    Container, DatasetFormat, DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, Problem, UserName,
+};
 
 /// How many problems `status_details` puts into words; `report` has more.
 const N_PROBLEMS_IN_WORDS: usize = 3;
@@ -25,6 +27,10 @@ pub(super) struct FileObject {
     filename: String,
     purpose: FilePurpose,
     status: FileStatus,
+    /// Whose it is; null where nobody was asked for a key.
+    owner: Option<UserName>,
+    /// Whether the team sees and may use it.
+    shared: bool,
     /// The first problems, in words.
     status_details: Option<String>,
     /// SHA-256 of the content, in hexadecimal.
@@ -56,6 +62,8 @@ impl From<FileRecord> for FileObject {
             filename: file.filename,
             purpose: file.purpose,
             status: file.status,
+            owner: file.ownership.owner,
+            shared: file.ownership.is_shared,
             sha256: file.sha256,
             format: file.format,
             report: file.report,

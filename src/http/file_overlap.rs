@@ -7,6 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    access::{By, see},
     error::{ApiError, ErrorCode},
     extract::{Id, Query},
     files::content_path,
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     dataset::{self, PairReader},
     domain::{FileId, FilePurpose, FileStatus, Overlap},
+    store::Owned,
 };
 
 /// The routes.
@@ -63,10 +65,12 @@ struct OverlapObject {
 )]
 async fn get_overlap(
     State(app): State<App>,
+    By(caller): By,
     Id(id): Id<FileId>,
     Query(query): Query<OverlapQuery>,
 ) -> Result<axum::Json<OverlapObject>, ApiError> {
     let within = open(&app, &id).await?;
+    see(&app, &caller, &Owned::File(query.asked.clone())).await?;
     let asked = open(&app, &query.asked).await?;
     let Some(turn) = app.checks().turn() else {
         let message = "the server is busy with checking files: ask again in some seconds";

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     App,
+    access::By,
     download::Download,
     error::ApiError,
     extract::{Id, Query},
@@ -22,8 +23,8 @@ use super::{
     upload,
 };
 use crate::{
-    domain::{DatasetFormat, FileId, FilePurpose, FileRecord, FileStatus, UnknownFormat},
-    store::FileQuery,
+    domain::{DatasetFormat, FileId, FilePurpose, FileRecord, FileStatus, Ownership, UnknownFormat},
+    store::{FileQuery, unix_now},
 };
 
 /// The longest page of files; also the default, as on OpenAI's wire.
@@ -130,7 +131,7 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
         (status = 507, description = "The server's disk is full; nothing was kept"),
     )
 )]
-async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<FileObject>, ApiError> {
+async fn upload_file(State(app): State<App>, By(caller): By, req: Request) -> Result<axum::Json<FileObject>, ApiError> {
     let temp = app.data_dir().join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
     let form = upload::receive(req, temp, app.settings().max_upload_bytes).await?;
     let purpose = purpose(form.purpose.as_deref())?;
@@ -145,6 +146,7 @@ async fn upload_file(State(app): State<App>, req: Request) -> Result<axum::Json<
         status: FileStatus::Uploaded,
         report: None,
         created_at: unix_now(),
+        ownership: Ownership::of(&caller, false),
     };
     let path = content_path(&app, &record.id);
     form.content.keep(&path)?;
@@ -189,10 +191,6 @@ pub(super) fn content_path(app: &App, id: &FileId) -> std::path::PathBuf {
     app.data_dir().join("files").join(id.as_str())
 }
 
-fn unix_now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
-}
-
 /// Lists the files
 #[utoipa::path(
     get, path = "/v1/files", tag = "files", params(FilesQuery),
@@ -203,12 +201,14 @@ fn unix_now() -> i64 {
 )]
 async fn list_files(
     State(app): State<App>,
+    By(caller): By,
     Query(query): Query<FilesQuery>,
 ) -> Result<axum::Json<List<FileObject>>, ApiError> {
     let after = query.after.as_deref();
     let page = app
         .store()
         .files(&FileQuery {
+            viewer: caller.viewer(),
             purpose: query.purpose,
             after: after.map(|text| text.parse().map_err(|_| paging::unknown_cursor(text))).transpose()?,
             limit: paging::limit(query.limit, MAX_FILES, MAX_FILES)?,

@@ -2,25 +2,25 @@
 
 use uuid::Uuid;
 
-use super::error::ApiError;
+use super::{access::Seen, error::ApiError};
 use crate::{
     domain::{
         DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
         ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules,
     },
-    store::{Store, StoreError},
+    store::StoreError,
 };
 
 /// Fills in the defaults and checks all of it; nothing is stored.
 ///
 /// # Errors
 /// Every problem at once: of the values, of the files, of the models.
-pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpec, ApiError> {
+pub(super) async fn accept(seen: &Seen<'_>, request: &JobRequest) -> Result<JobSpec, ApiError> {
     let mut problems = Problems::default();
-    let listed = listed(store, request, &mut problems).await?;
+    let listed = listed(seen, request, &mut problems).await?;
     let mut spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
 
-    let base = check_model(store, &request.model, "/model", &mut problems).await?;
+    let base = check_model(seen, &request.model, "/model", &mut problems).await?;
     if let Some(base) = &base
         && base.source.as_ref().is_some_and(ModelSource::is_reference_only)
     {
@@ -40,32 +40,32 @@ pub(super) async fn accept(store: &Store, request: &JobRequest) -> Result<JobSpe
             None => format!("{section}/references"),
         };
         if reference.model != request.model {
-            let model = check_model(store, &reference.model, &pointer, &mut problems).await?;
+            let model = check_model(seen, &reference.model, &pointer, &mut problems).await?;
             check_scores(model.as_ref(), &spec, &pointer, &mut problems);
         }
     }
     if let Method::Spo(settings) = &spec.method {
         for (i, model) in settings.earlier.iter().enumerate() {
             let pointer = format!("{section}/earlier/{i}");
-            let model = check_model(store, model, &pointer, &mut problems).await?;
+            let model = check_model(seen, model, &pointer, &mut problems).await?;
             check_scores(model.as_ref(), &spec, &pointer, &mut problems);
         }
     }
-    check_file(store, &request.training_file, &spec.method, "/training_file", &mut problems).await?;
+    check_file(seen, &request.training_file, &spec.method, "/training_file", &mut problems).await?;
     if let Some(file) = request.validation_file.as_ref().filter(|f| **f != request.training_file) {
-        check_file(store, file, &spec.method, "/validation_file", &mut problems).await?;
+        check_file(seen, file, &spec.method, "/validation_file", &mut problems).await?;
     }
     if problems.is_empty() { Ok(spec) } else { Err(ApiError::invalid(problems)) }
 }
 
 /// The references of the stored list that the request names.
 async fn listed(
-    store: &Store,
+    seen: &Seen<'_>,
     request: &JobRequest,
     problems: &mut Problems,
 ) -> Result<Option<Vec<Reference>>, ApiError> {
     let Some(ReferencesRequest::List(id)) = request.method.references() else { return Ok(None) };
-    match store.reference_list(id).await {
+    match seen.reference_list(id).await {
         Ok(list) => Ok(Some(list.references)),
         Err(e @ StoreError::NotFound { .. }) => {
             problems.at(format!("{}/references", request.method.pointer()), "reference_list_not_found", e.to_string());
@@ -76,12 +76,12 @@ async fn listed(
 }
 
 async fn check_model(
-    store: &Store,
+    seen: &Seen<'_>,
     id: &ModelId,
     pointer: &str,
     problems: &mut Problems,
 ) -> Result<Option<ModelRecord>, ApiError> {
-    match store.model(id).await {
+    match seen.model(id).await {
         Ok(model) if model.status == ModelStatus::Error => {
             let why = model.error.map_or_else(String::new, |e| format!(": {e}"));
             let message = format!("the model '{id}' cannot be used{why}; delete it and register it anew");
@@ -130,13 +130,13 @@ fn name_targets(spec: &mut JobSpec, request: &JobRequest, architecture: &str, pr
 }
 
 async fn check_file(
-    store: &Store,
+    seen: &Seen<'_>,
     id: &FileId,
     method: &Method,
     pointer: &str,
     problems: &mut Problems,
 ) -> Result<(), ApiError> {
-    let file = match store.file(id).await {
+    let file = match seen.file(id).await {
         Ok(file) => file,
         Err(StoreError::NotFound { .. }) => {
             problems.at(

@@ -9,6 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    access::{By, Seen},
     dry_runs::{self, DryRunObject},
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
@@ -18,8 +19,8 @@ use super::{
 };
 use crate::{
     domain::{
-        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Reference,
-        ReferenceListId, RunId, ScoringCount,
+        EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Ownership,
+        Reference, ReferenceListId, RunId, ScoringCount, UserName,
     },
     store::{JobQuery, MetadataFilter},
 };
@@ -57,6 +58,10 @@ struct FineTuningJob {
     #[schema(example = "mrpo")]
     organization_id: &'static str,
     status: JobStatus,
+    /// Whose it is; null where nobody was asked for a key.
+    owner: Option<UserName>,
+    /// Whether the team sees it.
+    shared: bool,
     training_file: FileId,
     validation_file: Option<FileId>,
     /// Always empty: results are at `metrics`.
@@ -133,6 +138,8 @@ impl From<Job> for FineTuningJob {
             fine_tuned_model: job.fine_tuned_model,
             organization_id: "mrpo",
             status: job.status,
+            owner: job.ownership.owner,
+            shared: job.ownership.is_shared,
             training_file: spec.training_file,
             validation_file: spec.validation_file,
             result_files: [],
@@ -176,12 +183,16 @@ impl From<Job> for FineTuningJob {
         (status = 504, description = "Of a dry run: there was no answer in time"),
     )
 )]
-async fn create_job(State(app): State<App>, Json(request): Json<JobRequest>) -> Result<axum::Json<Created>, ApiError> {
-    let spec = job_request::accept(app.store(), &request).await?;
+async fn create_job(
+    State(app): State<App>,
+    By(caller): By,
+    Json(request): Json<JobRequest>,
+) -> Result<axum::Json<Created>, ApiError> {
+    let spec = job_request::accept(&Seen::by(&caller, &app), &request).await?;
     Ok(axum::Json(if request.dry_run {
         Created::DryRun(Box::new(dry_runs::answer(&app, spec).await?))
     } else {
-        Created::Job(Box::new(app.store().insert_job(&spec).await?.into()))
+        Created::Job(Box::new(app.store().insert_job(&spec, &Ownership::of(&caller, false)).await?.into()))
     }))
 }
 
@@ -201,9 +212,10 @@ async fn create_job(State(app): State<App>, Json(request): Json<JobRequest>) -> 
 )]
 async fn list_jobs(
     State(app): State<App>,
+    By(caller): By,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<axum::Json<List<FineTuningJob>>, ApiError> {
-    let page = app.store().jobs(&job_query(pairs)?).await?;
+    let page = app.store().jobs(&JobQuery { viewer: caller.viewer(), ..job_query(pairs)? }).await?;
     Ok(axum::Json(List::of(page, |job| job.id.to_string(), FineTuningJob::from)))
 }
 
@@ -238,7 +250,7 @@ fn job_query(pairs: Vec<(String, String)>) -> Result<JobQuery, ApiError> {
             return Err(invalid("metadata", "metadata=null excludes every metadata[key]=value".to_owned()));
         }
     };
-    Ok(JobQuery { after, limit: paging::limit(limit, 20, paging::MAX_PAGE)?, metadata })
+    Ok(JobQuery { after, limit: paging::limit(limit, 20, paging::MAX_PAGE)?, metadata, ..JobQuery::default() })
 }
 
 /// Shows a job

@@ -3,6 +3,8 @@
 //! Nothing here waits for training: a request reads or writes rows, or streams a file. `error.rs` holds the only table of
 //! error codes; whatever goes wrong anywhere is answered in its shape.
 
+mod access;
+mod api_keys;
 mod archive;
 mod checkpoint_files;
 mod checkpoints;
@@ -33,12 +35,15 @@ mod observe;
 mod openapi;
 mod paging;
 mod previews;
+mod rate;
 mod reference_lists;
 mod reference_scores;
 mod serve;
+mod sharing;
 mod upload;
 
 use std::{
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -52,9 +57,11 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::{
+    access::{KeysAsked, guard},
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
     observe::observe,
+    rate::Rate,
 };
 pub use self::{openapi::document, serve::serve};
 use crate::{domain::AllowedRemotes, store::Store};
@@ -72,6 +79,8 @@ pub struct Settings {
     pub max_checks: usize,
     /// Whether a client may register a model that lies on this machine (`path:`).
     pub allow_path_models: bool,
+    /// How many requests a second a key may make; any, without a number.
+    pub requests_per_second: Option<NonZeroU32>,
     /// The other servers that may be registered as references (`remote:`).
     pub remotes: AllowedRemotes,
 }
@@ -88,6 +97,8 @@ struct Inner {
     settings: Settings,
     is_worker_alive: IsWorkerAlive,
     in_flight: Semaphore,
+    keys_asked: KeysAsked,
+    rate: Rate,
     checks: FileChecks,
 }
 
@@ -102,7 +113,9 @@ impl App {
             checks.begin(&file);
         }
         let in_flight = Semaphore::new(settings.max_requests);
-        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, checks })))
+        let rate = Rate::new(settings.requests_per_second);
+        let keys_asked = KeysAsked::default();
+        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, checks })))
     }
 
     /// An app on an empty data directory.
@@ -114,6 +127,7 @@ impl App {
             max_requests: 8,
             max_checks: 1,
             allow_path_models: true,
+            requests_per_second: None,
             remotes: AllowedRemotes::default(),
         };
         let store = Store::open(data_dir).await.expect("store");
@@ -134,6 +148,14 @@ impl App {
 
     fn in_flight(&self) -> &Semaphore {
         &self.0.in_flight
+    }
+
+    fn keys_asked(&self) -> &KeysAsked {
+        &self.0.keys_asked
+    }
+
+    fn rate(&self) -> &Rate {
+        &self.0.rate
     }
 
     fn checks(&self) -> &FileChecks {
@@ -162,6 +184,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
         .merge(objectives::router())
+        .merge(sharing::router())
+        .merge(api_keys::router())
         .merge(health::router())
 }
 
@@ -169,6 +193,7 @@ fn routes() -> OpenApiRouter<App> {
 pub fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
     router
+        .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
             ApiError::new(

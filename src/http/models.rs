@@ -7,6 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    access::{By, Seen},
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Path, Query},
     files::Deleted,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     domain::{
         AllowedRemotes, Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource,
-        ModelStatus, RemoteModel, ScoresSummary,
+        ModelStatus, Ownership, RemoteModel, ScoresSummary, UserName,
     },
     store::StoreError,
 };
@@ -43,6 +44,9 @@ struct ModelRequest {
     /// Of a `remote:` source: the registered model whose chat template renders its prompts. Without one they are plain text.
     #[serde(default)]
     tokenizer: Option<ModelId>,
+    /// Whether the team sees and may use it.
+    #[serde(default)]
+    shared: bool,
 }
 
 /// A model.
@@ -58,6 +62,10 @@ struct ModelObject {
     #[schema(example = "user")]
     owned_by: &'static str,
     status: ModelStatus,
+    /// Whose it is; null where nobody was asked for a key.
+    owner: Option<UserName>,
+    /// Whether the team sees and may use it.
+    shared: bool,
     /// Where it was fetched from; null for a model that a job made.
     #[schema(value_type = Option<String>)]
     source: Option<ModelSource>,
@@ -92,6 +100,8 @@ impl From<ModelRecord> for ModelObject {
             created: model.created_at,
             owned_by: if model.job_id.is_some() { "mrpo" } else { "user" },
             status: model.status,
+            owner: model.ownership.owner,
+            shared: model.ownership.is_shared,
             source: model.source,
             job_id: model.job_id,
             base: model.base_id,
@@ -124,6 +134,7 @@ impl From<ModelRecord> for ModelObject {
 )]
 async fn create_model(
     State(app): State<App>,
+    By(caller): By,
     Json(mut request): Json<ModelRequest>,
 ) -> Result<axum::Json<ModelObject>, ApiError> {
     if request.id.as_str().starts_with("ft:") {
@@ -138,16 +149,18 @@ async fn create_model(
         let message = "only a model on another server (remote:) takes a tokenizer: every other has its own";
         return Err(ApiError::invalid_at("/tokenizer", "conflicting_fields", message));
     }
+    let seen = Seen::by(&caller, &app);
     match &mut request.source {
         ModelSource::Path(path) => check_path(&app, path)?,
-        ModelSource::Scores(file) => check_scores(&app, file).await?,
+        ModelSource::Scores(file) => check_scores(&seen, file).await?,
         ModelSource::Remote(remote) => {
             remote.tokenizer = tokenizer.or(remote.tokenizer.take());
-            check_remote(&app, remote).await?;
+            check_remote(&app, &seen, remote).await?;
         }
         ModelSource::Hub { .. } | ModelSource::Pypi { .. } => {}
     }
-    Ok(axum::Json(app.store().insert_model(&request.id, &request.source).await?.into()))
+    let ownership = Ownership::of(&caller, request.shared);
+    Ok(axum::Json(app.store().insert_model(&request.id, &request.source, &ownership).await?.into()))
 }
 
 fn check_path(app: &App, path: &std::path::Path) -> Result<(), ApiError> {
@@ -166,14 +179,14 @@ fn check_path(app: &App, path: &std::path::Path) -> Result<(), ApiError> {
 }
 
 /// Whoever can register a model could else make this server call any address.
-async fn check_remote(app: &App, remote: &RemoteModel) -> Result<(), ApiError> {
+async fn check_remote(app: &App, seen: &Seen<'_>, remote: &RemoteModel) -> Result<(), ApiError> {
     if !app.settings().remotes.allow(remote) {
         let message = AllowedRemotes::refusal(remote);
         return Err(ApiError::new(ErrorCode::RemoteModelsDisabled, message).param("source"));
     }
     let Some(id) = &remote.tokenizer else { return Ok(()) };
     let invalid = |code, message: String| Err(ApiError::invalid_at("/tokenizer", code, message));
-    match app.store().model(id).await {
+    match seen.model(id).await {
         Ok(model) if model.source.as_ref().is_some_and(ModelSource::is_reference_only) => {
             invalid("reference_only", format!("the model '{id}' has no tokenizer here: name one with weights"))
         }
@@ -189,9 +202,9 @@ async fn check_remote(app: &App, remote: &RemoteModel) -> Result<(), ApiError> {
 }
 
 /// A file that is still being checked is well: the registration reads it again.
-async fn check_scores(app: &App, id: &FileId) -> Result<(), ApiError> {
+async fn check_scores(seen: &Seen<'_>, id: &FileId) -> Result<(), ApiError> {
     let invalid = |code, message| Err(ApiError::invalid_at("/source", code, message));
-    match app.store().file(id).await {
+    match seen.file(id).await {
         Ok(file) if file.purpose != FilePurpose::ReferenceScores => {
             let message = format!("the file '{id}' was not uploaded with the purpose 'reference-scores'");
             invalid("wrong_purpose", message)
@@ -221,12 +234,13 @@ async fn check_scores(app: &App, id: &FileId) -> Result<(), ApiError> {
 )]
 async fn list_models(
     State(app): State<App>,
+    By(caller): By,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<List<ModelObject>>, ApiError> {
     /// OpenAI's clients do not page through models: without a limit they get as many as one answer should hold.
     const UNPAGED: usize = 1000;
     let limit = if query.limit.is_none() { UNPAGED } else { query.limit(MAX_PAGE)? };
-    let page = app.store().models(query.after()?.as_ref(), limit).await?;
+    let page = app.store().models(&caller.viewer(), query.after()?.as_ref(), limit).await?;
     Ok(axum::Json(List::of(page, |model| model.id.to_string(), ModelObject::from)))
 }
 

@@ -19,13 +19,18 @@ use super::{
 
 /// Names a request in the answer and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same, for handlers.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
+
 /// A longer id of a client's own is not taken over.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The middleware; the path is logged as its pattern and the query not at all, so that no name or text gets into the log.
-pub(super) async fn observe(State(app): State<App>, req: Request, next: Next) -> Response {
+pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(req.headers());
+    req.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let method = req.method().clone();
     let route = req.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());

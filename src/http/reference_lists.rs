@@ -7,13 +7,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    access::{By, Seen},
     error::ApiError,
     extract::{Id, Json, Query},
     files::Deleted,
     paging::{List, PageQuery},
 };
 use crate::{
-    domain::{Problems, Reference, ReferenceList, ReferenceListId, validate_references},
+    domain::{Ownership, Problems, Reference, ReferenceList, ReferenceListId, UserName, validate_references},
     store::StoreError,
 };
 
@@ -35,6 +36,9 @@ struct ReferenceListRequest {
     name: String,
     /// The references; weights for all of them or for none, and they sum to 1.
     references: Vec<Reference>,
+    /// Whether the team sees and may use it.
+    #[serde(default)]
+    shared: bool,
 }
 
 /// A list.
@@ -48,6 +52,10 @@ struct ReferenceListObject {
     created_at: i64,
     name: String,
     references: Vec<Reference>,
+    /// Whose it is; null where nobody was asked for a key.
+    owner: Option<UserName>,
+    /// Whether the team sees and may use it.
+    shared: bool,
 }
 
 impl From<ReferenceList> for ReferenceListObject {
@@ -58,6 +66,8 @@ impl From<ReferenceList> for ReferenceListObject {
             created_at: list.created_at,
             name: list.name,
             references: list.references,
+            owner: list.ownership.owner,
+            shared: list.ownership.is_shared,
         }
     }
 }
@@ -74,6 +84,7 @@ impl From<ReferenceList> for ReferenceListObject {
 )]
 async fn create_reference_list(
     State(app): State<App>,
+    By(caller): By,
     Json(request): Json<ReferenceListRequest>,
 ) -> Result<axum::Json<ReferenceListObject>, ApiError> {
     let mut problems = Problems::default();
@@ -82,7 +93,7 @@ async fn create_reference_list(
     }
     validate_references(&request.references, "/references", &mut problems);
     for (i, reference) in request.references.iter().enumerate().take(crate::domain::MAX_REFERENCES) {
-        match app.store().model(&reference.model).await {
+        match Seen::by(&caller, &app).model(&reference.model).await {
             Ok(_) => {}
             Err(StoreError::NotFound { .. }) => problems.at(
                 format!("/references/{i}/model"),
@@ -95,7 +106,9 @@ async fn create_reference_list(
     if !problems.is_empty() {
         return Err(ApiError::invalid(problems));
     }
-    Ok(axum::Json(app.store().insert_reference_list(request.name.trim(), &request.references).await?.into()))
+    let ownership = Ownership::of(&caller, request.shared);
+    let list = app.store().insert_reference_list(request.name.trim(), &request.references, &ownership).await?;
+    Ok(axum::Json(list.into()))
 }
 
 /// Lists the reference lists
@@ -108,9 +121,10 @@ async fn create_reference_list(
 )]
 async fn list_reference_lists(
     State(app): State<App>,
+    By(caller): By,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<List<ReferenceListObject>>, ApiError> {
-    let page = app.store().reference_lists(query.after()?.as_ref(), query.limit(20)?).await?;
+    let page = app.store().reference_lists(&caller.viewer(), query.after()?.as_ref(), query.limit(20)?).await?;
     Ok(axum::Json(List::of(page, |list| list.id.to_string(), ReferenceListObject::from)))
 }
 

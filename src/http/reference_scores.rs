@@ -7,13 +7,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    access::{By, change, see},
     error::ApiError,
     extract::Query,
     paging::{self, List, MAX_PAGE},
 };
 use crate::{
     domain::{FileId, ModelId, ScorePrecision},
-    store::{KeptDataset, KeptScores},
+    store::{KeptDataset, KeptScores, Owned},
 };
 
 /// The routes.
@@ -135,13 +136,17 @@ struct DeletedScores {
 )]
 async fn list_reference_scores(
     State(app): State<App>,
+    By(caller): By,
     Query(query): Query<ScoresQuery>,
 ) -> Result<axum::Json<List<ReferenceScoresObject>>, ApiError> {
     let model: Option<ModelId> = query.model.as_deref().map(str::parse).transpose()?;
     let after = query.after.as_deref();
     let after = after.map(|text| text.parse().map_err(|_| paging::unknown_cursor(text))).transpose()?;
     let limit = paging::limit(query.limit, 20, MAX_PAGE)?;
-    let page = app.store().kept_scores(model.as_ref(), after.as_ref(), limit).await?;
+    if let Some(model) = &model {
+        see(&app, &caller, &Owned::Model(model.clone())).await?;
+    }
+    let page = app.store().kept_scores(&caller.viewer(), model.as_ref(), after.as_ref(), limit).await?;
     Ok(axum::Json(List::of(page, |kept| kept.key.to_string(), ReferenceScoresObject::from)))
 }
 
@@ -159,9 +164,11 @@ async fn list_reference_scores(
 )]
 async fn delete_reference_scores(
     State(app): State<App>,
+    By(caller): By,
     Query(query): Query<DeletionQuery>,
 ) -> Result<axum::Json<DeletedScores>, ApiError> {
     let model: ModelId = query.model.parse()?;
+    change(&app, &caller, &Owned::Model(model.clone())).await?;
     let n_scores = app.store().delete_scores(&model).await?;
     Ok(axum::Json(DeletedScores { object: "reference_scores", deleted: true, model, n_scores }))
 }

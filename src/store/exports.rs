@@ -7,7 +7,7 @@ use super::{
     column::{count_opt, from_json_opt, from_word, json, parsed, parsed_opt, word},
     models, unix_now,
 };
-use crate::domain::{ExportDtype, ExportFormat, ExportId, ExportRecord, ModelId, Phase, RunEvent, RunId};
+use crate::domain::{ExportDtype, ExportFormat, ExportId, ExportRecord, ModelId, Phase, RunEvent, RunId, UserName};
 
 /// Exports with their runs. Those that are deleted are seen by nobody.
 macro_rules! select {
@@ -30,11 +30,13 @@ impl Store {
         model: &ModelId,
         format: ExportFormat,
         dtype: ExportDtype,
+        owner: Option<&UserName>,
     ) -> Result<ExportRecord> {
         let mut tx = self.write().await?;
         models::model(&mut tx, model).await?;
         sqlx::query(
-            "insert into exports (id, model_id, format, dtype, status, created_at) values (?, ?, ?, ?, 'pending', ?)
+            "insert into exports (id, model_id, format, dtype, status, created_at, owner)
+             values (?, ?, ?, ?, 'pending', ?, ?)
              on conflict (model_id, format, dtype) where status in ('pending', 'ready') do nothing",
         )
         .bind(ExportId::new().as_str())
@@ -42,6 +44,7 @@ impl Store {
         .bind(word(&format))
         .bind(word(&dtype))
         .bind(unix_now())
+        .bind(owner.map(UserName::as_str))
         .execute(&mut *tx)
         .await?;
         let standing = select!("exports.model_id = ? and format = ? and dtype = ? and exports.status <> 'error'");

@@ -5,12 +5,15 @@ use sqlx::{Row, sqlite::SqliteRow};
 use super::{
     Page, Result, Store, StoreError,
     column::{count, from_json_opt, from_word, json, parsed, parsed_opt, word},
+    owners::{ownership, seen},
 };
-use crate::domain::{DatasetFormat, DatasetReport, FileId, FilePurpose, FileRecord, FileStatus};
+use crate::domain::{DatasetFormat, DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, UserName, Viewer};
 
 /// Which files to list.
 #[derive(Debug, Clone, Default)]
 pub struct FileQuery {
+    /// Only those they may see.
+    pub viewer: Viewer,
     /// Only those for this purpose.
     pub purpose: Option<FilePurpose>,
     /// Go on after this one.
@@ -25,8 +28,8 @@ impl Store {
     /// Adds a file whose content is already in its place.
     pub async fn insert_file(&self, file: &FileRecord) -> Result<()> {
         sqlx::query(
-            "insert into files (id, filename, purpose, size_bytes, sha256, format, status, report, created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert into files (id, filename, purpose, size_bytes, sha256, format, status, report, created_at, owner, is_shared)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(file.id.as_str())
         .bind(&file.filename)
@@ -37,6 +40,8 @@ impl Store {
         .bind(word(&file.status))
         .bind(file.report.as_ref().map(json))
         .bind(file.created_at)
+        .bind(file.ownership.owner.as_ref().map(UserName::as_str))
+        .bind(file.ownership.is_shared)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -67,7 +72,8 @@ impl Store {
         let after: Option<i64> = match &query.after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar("select seq from files where id = ?")
+                let seq = sqlx::query_scalar(seen!("select seq from files where id = ?2 and"))
+                    .bind(query.viewer.name())
                     .bind(id.as_str())
                     .fetch_optional(&self.pool)
                     .await?;
@@ -75,12 +81,18 @@ impl Store {
             }
         };
         let statement = if query.ascending {
-            "select * from files where seq > coalesce(?1, 0) and (?2 is null or purpose = ?2) order by seq limit ?3"
+            seen!(
+                "select * from files where seq > coalesce(?2, 0) and (?3 is null or purpose = ?3) and",
+                " order by seq limit ?4"
+            )
         } else {
-            "select * from files where seq < coalesce(?1, 9223372036854775807) and (?2 is null or purpose = ?2)
-             order by seq desc limit ?3"
+            seen!(
+                "select * from files where seq < coalesce(?2, 9223372036854775807) and (?3 is null or purpose = ?3) and",
+                " order by seq desc limit ?4"
+            )
         };
         let rows = sqlx::query(statement)
+            .bind(query.viewer.name())
             .bind(after)
             .bind(query.purpose.as_ref().map(word))
             .bind(Page::<FileRecord>::n_rows(query.limit))
@@ -139,5 +151,6 @@ fn from_row(row: &SqliteRow) -> Result<FileRecord> {
         status: from_word(row, "status")?,
         report: from_json_opt(row, "report")?,
         created_at: row.try_get("created_at")?,
+        ownership: ownership(row)?,
     })
 }

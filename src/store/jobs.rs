@@ -7,13 +7,19 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Page, Result, Store, StoreError,
     column::{count_opt, from_json, from_json_opt, from_word, json, parsed, parsed_opt},
-    history, unix_now,
+    history,
+    owners::{ownership, seen},
+    unix_now,
 };
-use crate::domain::{EvaluationPair, FileId, Job, JobId, JobSpec, JobStatus, Level, ModelId};
+use crate::domain::{
+    EvaluationPair, FileId, Job, JobId, JobSpec, JobStatus, Level, ModelId, Ownership, UserName, Viewer,
+};
 
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
 pub struct JobQuery {
+    /// Only those they may see.
+    pub viewer: Viewer,
     /// Go on after this one.
     pub after: Option<JobId>,
     /// At most so many.
@@ -39,7 +45,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] and [`StoreError::Unusable`] name the first file or model that rules the job out.
-    pub async fn insert_job(&self, spec: &JobSpec) -> Result<Job> {
+    pub async fn insert_job(&self, spec: &JobSpec, ownership: &Ownership) -> Result<Job> {
         let id = JobId::new();
         let files: BTreeSet<&FileId> =
             [Some(&spec.training_file), spec.validation_file.as_ref()].into_iter().flatten().collect();
@@ -61,11 +67,13 @@ impl Store {
             all_checked &= usable("model", model.as_str(), found.as_deref())?;
         }
         let status = if all_checked { JobStatus::Queued } else { JobStatus::ValidatingFiles };
-        sqlx::query("insert into jobs (id, status, spec, created_at) values (?, ?, ?, ?)")
+        sqlx::query("insert into jobs (id, status, spec, created_at, owner, is_shared) values (?, ?, ?, ?, ?, ?)")
             .bind(id.as_str())
             .bind(status.as_str())
             .bind(json(spec))
             .bind(unix_now())
+            .bind(ownership.owner.as_ref().map(UserName::as_str))
+            .bind(ownership.is_shared)
             .execute(&mut *tx)
             .await?;
         for file in files {
@@ -103,7 +111,8 @@ impl Store {
         let after: Option<i64> = match &query.after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar("select seq from jobs where id = ?")
+                let seq = sqlx::query_scalar(seen!("select seq from jobs where id = ?2 and"))
+                    .bind(query.viewer.name())
                     .bind(id.as_str())
                     .fetch_optional(&self.pool)
                     .await?;
@@ -116,17 +125,19 @@ impl Store {
             MetadataFilter::Has(pairs) => (false, Some(json(pairs))),
         };
         // A job has all the pairs when none of them is missing from it.
-        let rows = sqlx::query(
+        let rows = sqlx::query(seen!(
             "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts
              from jobs left join runs on runs.job_id = jobs.id
-             where jobs.seq < coalesce(?1, 9223372036854775807)
-               and (not ?2 or json_type(spec, '$.metadata') is null or json_type(spec, '$.metadata') = 'null')
+             where jobs.seq < coalesce(?2, 9223372036854775807)
+               and (not ?3 or json_type(spec, '$.metadata') is null or json_type(spec, '$.metadata') = 'null')
                and not exists (
-                   select 1 from json_each(?3) wanted where not exists (
+                   select 1 from json_each(?4) wanted where not exists (
                        select 1 from json_each(spec, '$.metadata') had
                        where had.key = wanted.key and had.value = wanted.value))
-             order by jobs.seq desc limit ?4",
-        )
+               and",
+            " order by jobs.seq desc limit ?5"
+        ))
+        .bind(query.viewer.name())
         .bind(after)
         .bind(absent)
         .bind(has)
@@ -181,6 +192,7 @@ pub(super) fn from_row(row: &SqliteRow) -> Result<Job> {
         progress: count_opt(row, "n_steps_done")?.zip(count_opt(row, "n_steps")?),
         estimated_finish: row.try_get("estimated_finish")?,
         created_at: row.try_get("created_at")?,
+        ownership: ownership(row)?,
         started_at: row.try_get("started_at")?,
         finished_at: row.try_get("finished_at")?,
     })

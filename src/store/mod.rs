@@ -2,6 +2,8 @@
 //!
 //! A change of a job's status is one guarded statement (`transition.rs`); whatever belongs together is one transaction.
 
+mod api_keys;
+mod audit;
 mod column;
 mod errands;
 mod error;
@@ -11,6 +13,7 @@ mod history;
 mod inspections;
 mod jobs;
 mod models;
+mod owners;
 mod page;
 mod promote;
 mod record;
@@ -33,11 +36,13 @@ use sqlx::{
 };
 
 pub use self::{
+    audit::{AuditEntry, AuditNote},
     errands::Errand,
     error::{Result, StoreError},
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
     jobs::{JobQuery, MetadataFilter},
+    owners::Owned,
     page::Page,
     record::RunBatch,
     record_end::RunEnd,
@@ -119,6 +124,6 @@ fn opening(path: PathBuf, error: MigrateError) -> StoreError {
 }
 
 /// Unix time in seconds.
-pub(crate) fn unix_now() -> i64 {
+pub fn unix_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
 }

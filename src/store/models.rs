@@ -5,23 +5,29 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Page, Result, Store, StoreError,
     column::{from_json_opt, from_word, json, parsed, parsed_opt},
-    exports, reference_scores, unix_now,
+    exports,
+    owners::{ownership, seen},
+    reference_scores, unix_now,
 };
-use crate::domain::{JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource, RunEvent};
+use crate::domain::{
+    JobId, ModelId, ModelInfo, ModelLocation, ModelRecord, ModelSource, Ownership, RunEvent, UserName, Viewer,
+};
 
 impl Store {
     /// Adds a model that is to be fetched and checked: it is `pending`, and the worker takes it from there.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the name is taken.
-    pub async fn insert_model(&self, id: &ModelId, source: &ModelSource) -> Result<ModelRecord> {
+    pub async fn insert_model(&self, id: &ModelId, source: &ModelSource, ownership: &Ownership) -> Result<ModelRecord> {
         let row = sqlx::query(
-            "insert into models (id, source, status, created_at) values (?, ?, 'pending', ?)
+            "insert into models (id, source, status, created_at, owner, is_shared) values (?, ?, 'pending', ?, ?, ?)
              on conflict (id) do nothing returning *",
         )
         .bind(id.as_str())
         .bind(source.to_string())
         .bind(unix_now())
+        .bind(ownership.owner.as_ref().map(UserName::as_str))
+        .bind(ownership.is_shared)
         .fetch_optional(&self.pool)
         .await?;
         from_row(&row.ok_or_else(|| StoreError::Exists { kind: "model", id: id.to_string() })?)
@@ -32,21 +38,24 @@ impl Store {
         model(&mut *self.pool.acquire().await?, id).await
     }
 
-    /// Models, newest first.
-    pub async fn models(&self, after: Option<&ModelId>, limit: usize) -> Result<Page<ModelRecord>> {
+    /// The models they may see, newest first.
+    pub async fn models(&self, viewer: &Viewer, after: Option<&ModelId>, limit: usize) -> Result<Page<ModelRecord>> {
         let after: Option<i64> = match after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar("select seq from models where id = ?")
+                let seq = sqlx::query_scalar(seen!("select seq from models where id = ?2 and"))
+                    .bind(viewer.name())
                     .bind(id.as_str())
                     .fetch_optional(&self.pool)
                     .await?;
                 Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "model", id: id.to_string() })?)
             }
         };
-        let rows = sqlx::query(
-            "select * from models where seq < coalesce(?1, 9223372036854775807) order by seq desc limit ?2",
-        )
+        let rows = sqlx::query(seen!(
+            "select * from models where seq < coalesce(?2, 9223372036854775807) and",
+            " order by seq desc limit ?3"
+        ))
+        .bind(viewer.name())
         .bind(after)
         .bind(Page::<ModelRecord>::n_rows(limit))
         .fetch_all(&self.pool)
@@ -134,10 +143,11 @@ pub(super) struct Made<'a> {
     pub(super) at: i64,
 }
 
-/// Adds a model that a job made, ready for use; one that stands already stays as it is.
+/// Adds a model that a job made, ready for use, whose job it is; one that stands already stays as it is.
 pub(super) async fn insert_made(db: &mut SqliteConnection, made: &Made<'_>) -> Result<()> {
     sqlx::query(
-        "insert into models (id, job_id, base_id, status, info, created_at) values (?, ?, ?, 'ready', ?, ?)
+        "insert into models (id, job_id, base_id, status, info, created_at, owner, is_shared)
+             select ?1, ?2, ?3, 'ready', ?4, ?5, owner, is_shared from jobs where id = ?2
          on conflict (id) do nothing",
     )
     .bind(made.id.as_str())
@@ -173,5 +183,6 @@ fn from_row(row: &SqliteRow) -> Result<ModelRecord> {
         info: from_json_opt(row, "info")?,
         error: from_json_opt(row, "error")?,
         created_at: row.try_get("created_at")?,
+        ownership: ownership(row)?,
     })
 }

@@ -5,30 +5,43 @@ use sqlx::{Row, sqlite::SqliteRow};
 use super::{
     Page, Result, Store, StoreError,
     column::{from_json, json, parsed},
-    models, unix_now,
+    models,
+    owners::{ownership, seen},
+    unix_now,
 };
-use crate::domain::{Reference, ReferenceList, ReferenceListId};
+use crate::domain::{Ownership, Reference, ReferenceList, ReferenceListId, UserName, Viewer};
 
 impl Store {
     /// Adds a list, checked by the caller with [`crate::domain::validate_references`]; its models must exist.
-    pub async fn insert_reference_list(&self, name: &str, references: &[Reference]) -> Result<ReferenceList> {
+    pub async fn insert_reference_list(
+        &self,
+        name: &str,
+        references: &[Reference],
+        ownership: &Ownership,
+    ) -> Result<ReferenceList> {
         let list = ReferenceList {
             id: ReferenceListId::new(),
             name: name.to_owned(),
             references: references.to_vec(),
             created_at: unix_now(),
+            ownership: ownership.clone(),
         };
         let mut tx = self.write().await?;
         for reference in references {
             models::model(&mut tx, &reference.model).await?;
         }
-        sqlx::query("insert into reference_lists (id, name, \"references\", created_at) values (?, ?, ?, ?)")
-            .bind(list.id.as_str())
-            .bind(name)
-            .bind(json(references))
-            .bind(list.created_at)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "insert into reference_lists (id, name, \"references\", created_at, owner, is_shared)
+             values (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(list.id.as_str())
+        .bind(name)
+        .bind(json(references))
+        .bind(list.created_at)
+        .bind(ownership.owner.as_ref().map(UserName::as_str))
+        .bind(ownership.is_shared)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(list)
     }
@@ -42,21 +55,29 @@ impl Store {
         from_row(&row.ok_or_else(|| not_found(id))?)
     }
 
-    /// Lists, newest first.
-    pub async fn reference_lists(&self, after: Option<&ReferenceListId>, limit: usize) -> Result<Page<ReferenceList>> {
+    /// The lists they may see, newest first.
+    pub async fn reference_lists(
+        &self,
+        viewer: &Viewer,
+        after: Option<&ReferenceListId>,
+        limit: usize,
+    ) -> Result<Page<ReferenceList>> {
         let after: Option<i64> = match after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar("select seq from reference_lists where id = ?")
+                let seq = sqlx::query_scalar(seen!("select seq from reference_lists where id = ?2 and"))
+                    .bind(viewer.name())
                     .bind(id.as_str())
                     .fetch_optional(&self.pool)
                     .await?;
                 Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "reference list", id: id.to_string() })?)
             }
         };
-        let rows = sqlx::query(
-            "select * from reference_lists where seq < coalesce(?1, 9223372036854775807) order by seq desc limit ?2",
-        )
+        let rows = sqlx::query(seen!(
+            "select * from reference_lists where seq < coalesce(?2, 9223372036854775807) and",
+            " order by seq desc limit ?3"
+        ))
+        .bind(viewer.name())
         .bind(after)
         .bind(Page::<ReferenceList>::n_rows(limit))
         .fetch_all(&self.pool)
@@ -84,5 +105,6 @@ fn from_row(row: &SqliteRow) -> Result<ReferenceList> {
         name: row.try_get("name")?,
         references: from_json(row, "references")?,
         created_at: row.try_get("created_at")?,
+        ownership: ownership(row)?,
     })
 }

@@ -6,8 +6,9 @@ use super::{
     Page, Result, Store, StoreError,
     column::{count, from_word, parsed, word},
     models,
+    owners::seen,
 };
-use crate::domain::{FileId, ModelId, ScoreKey};
+use crate::domain::{FileId, ModelId, ScoreKey, Viewer};
 
 /// How many models, data sets and files are named of one reference, newest first.
 const MAX_NAMED: i64 = 20;
@@ -43,12 +44,13 @@ pub struct KeptDataset {
 }
 
 impl Store {
-    /// What is kept, the newest reference first; of one model only where one is named.
+    /// What is kept for the models they may see, the newest reference first; of one model only where one is named.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such model.
     pub async fn kept_scores(
         &self,
+        viewer: &Viewer,
         model: Option<&ModelId>,
         after: Option<&ScoreKey>,
         limit: usize,
@@ -70,14 +72,16 @@ impl Store {
                 Some(id.ok_or_else(|| StoreError::UnknownAfter { kind: "kept reference", id: key.to_string() })?)
             }
         };
-        let rows = sqlx::query(
+        let rows = sqlx::query(seen!(
             "select r.*, (select count(*) from score_files where reference_id = r.id) as n_datasets,
                     (select coalesce(sum(n_known), 0) from score_uses where reference_id = r.id) as n_hits,
                     (select max(used_at) from score_uses where reference_id = r.id) as last_used_at
              from score_references r
-             where r.n_scores > 0 and r.id < coalesce(?1, 9223372036854775807) and (?2 is null or r.reference = ?2)
-             order by r.id desc limit ?3",
-        )
+             where r.n_scores > 0 and r.id < coalesce(?2, 9223372036854775807) and (?3 is null or r.reference = ?3)
+               and (?1 is null or exists (select 1 from models where json_extract(info, '$.digest') = r.reference and",
+            ")) order by r.id desc limit ?4"
+        ))
+        .bind(viewer.name())
         .bind(after)
         .bind(digest)
         .bind(Page::<KeptScores>::n_rows(limit))
@@ -85,7 +89,7 @@ impl Store {
         .await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in &rows {
-            items.push(kept_scores(&mut tx, row).await);
+            items.push(kept_scores(&mut tx, viewer, row).await);
         }
         Page::cut(items.into_iter(), limit)
     }
@@ -107,14 +111,17 @@ impl Store {
     }
 }
 
-async fn kept_scores(db: &mut SqliteConnection, row: &SqliteRow) -> Result<KeptScores> {
+async fn kept_scores(db: &mut SqliteConnection, viewer: &Viewer, row: &SqliteRow) -> Result<KeptScores> {
     let key = ScoreKey { digest: row.try_get("reference")?, precision: from_word(row, "precision")? };
-    let models =
-        sqlx::query("select id from models where json_extract(info, '$.digest') = ? order by seq desc limit ?")
-            .bind(&key.digest)
-            .bind(MAX_NAMED)
-            .fetch_all(&mut *db)
-            .await?;
+    let models = sqlx::query(seen!(
+        "select id from models where json_extract(info, '$.digest') = ?2 and",
+        " order by seq desc limit ?3"
+    ))
+    .bind(viewer.name())
+    .bind(&key.digest)
+    .bind(MAX_NAMED)
+    .fetch_all(&mut *db)
+    .await?;
     let sets = sqlx::query("select file, n_rows from score_files where reference_id = ? order by seq desc limit ?")
         .bind(row.try_get::<i64, _>("id")?)
         .bind(MAX_NAMED)
@@ -122,7 +129,7 @@ async fn kept_scores(db: &mut SqliteConnection, row: &SqliteRow) -> Result<KeptS
         .await?;
     let mut datasets = Vec::with_capacity(sets.len());
     for set in &sets {
-        datasets.push(kept_dataset(db, set).await?);
+        datasets.push(kept_dataset(db, viewer, set).await?);
     }
     Ok(KeptScores {
         models: models.iter().map(|model| parsed(model, "id")).collect::<Result<_>>()?,
@@ -135,13 +142,15 @@ async fn kept_scores(db: &mut SqliteConnection, row: &SqliteRow) -> Result<KeptS
     })
 }
 
-async fn kept_dataset(db: &mut SqliteConnection, set: &SqliteRow) -> Result<KeptDataset> {
+async fn kept_dataset(db: &mut SqliteConnection, viewer: &Viewer, set: &SqliteRow) -> Result<KeptDataset> {
     let sha256: String = set.try_get("file")?;
-    let files = sqlx::query("select id, filename from files where sha256 = ? order by seq desc limit ?")
-        .bind(&sha256)
-        .bind(MAX_NAMED)
-        .fetch_all(db)
-        .await?;
+    let files =
+        sqlx::query(seen!("select id, filename from files where sha256 = ?2 and", " order by seq desc limit ?3"))
+            .bind(viewer.name())
+            .bind(&sha256)
+            .bind(MAX_NAMED)
+            .fetch_all(db)
+            .await?;
     let files = files.iter().map(|file| Ok((parsed(file, "id")?, file.try_get("filename")?)));
     Ok(KeptDataset { n_rows: count(set, "n_rows")?, files: files.collect::<Result<_>>()?, sha256 })
 }

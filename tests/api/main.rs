@@ -12,6 +12,7 @@ mod jobs;
 mod methods;
 mod models;
 mod objectives;
+mod people;
 mod reference_lists;
 mod reference_scores;
 mod support;

@@ -99,6 +99,7 @@ impl Server {
             max_requests: 64,
             max_checks: 2,
             allow_path_models: true,
+            requests_per_second: None,
             remotes: AllowedRemotes::default(),
         };
         change(&mut settings);

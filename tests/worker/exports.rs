@@ -14,7 +14,7 @@ use crate::{
 };
 
 async fn ask(w: &World, model: &ModelId, dtype: ExportDtype) -> ExportId {
-    w.store.insert_export(model, ExportFormat::Gguf, dtype).await.expect("inserted").id
+    w.store.insert_export(model, ExportFormat::Gguf, dtype, None).await.expect("inserted").id
 }
 
 fn progress(n_done: u64) -> RunEvent {

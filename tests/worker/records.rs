@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use mrpo::{
     domain::{
         CheckpointSummary, DatasetReport, EvaluationPhase, FileId, FilePurpose, FileRecord, FileStatus, JobRequest,
-        JobSpec, Level, ModelId, ModelInfo, ModelLocation, Phase, Problems, RunEvent, WeightsFormat,
+        JobSpec, Level, ModelId, ModelInfo, ModelLocation, Ownership, Phase, Problems, RunEvent, WeightsFormat,
     },
     store::Store,
 };
@@ -28,6 +28,7 @@ pub(crate) async fn uploaded_file(store: &Store) -> FileId {
         status: FileStatus::Uploaded,
         report: None,
         created_at: 1_000,
+        ownership: Ownership::default(),
     };
     store.insert_file(&file).await.expect("inserted");
     id

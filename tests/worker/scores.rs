@@ -2,8 +2,8 @@
 
 use mrpo::{
     domain::{
-        DatasetReport, Failure, FailureCode, FileId, FilePurpose, FileRecord, FileStatus, JobId, ReferenceScore,
-        RunEvent, ScoreKey, ScorePrecision, ScoringCount,
+        DatasetReport, Failure, FailureCode, FileId, FilePurpose, FileRecord, FileStatus, JobId, Ownership,
+        ReferenceScore, RunEvent, ScoreKey, ScorePrecision, ScoringCount, Viewer,
     },
     run_dir::{JsonLines, RunDir, read_all_scores},
     store::Store,
@@ -75,6 +75,7 @@ async fn other_file(store: &Store, content: char) -> FileId {
         status: FileStatus::Uploaded,
         report: None,
         created_at: 1_000,
+        ownership: Ownership::default(),
     };
     store.insert_file(&file).await.expect("inserted");
     store.set_file_report(&id, &DatasetReport { n_pairs: 2, ..Default::default() }).await.expect("reported");
@@ -163,7 +164,7 @@ async fn two_precisions_share_nothing() {
     let file = w.store.files(&mrpo::store::FileQuery { limit: 1, ..Default::default() }).await.expect("listed");
     let body = json!({"model": "smol", "training_file": file.items[0].id,
         "method": {"type": "dpo", "dpo": {"hyperparameters": {"dtype": "bfloat16"}}}});
-    let job = w.store.insert_job(&resolve(body)).await.expect("inserted").id;
+    let job = w.store.insert_job(&resolve(body), &Ownership::default()).await.expect("inserted").id;
     w.tick().await;
     let process = w.process(&job).await;
     assert_eq!(given(&process.dir).0, []);
@@ -220,7 +221,7 @@ async fn scores_go_with_the_last_model_of_their_content_and_stay_without_the_fil
     w.store.delete_file(&file).await.expect("deleted");
     assert_eq!(kept(&w.store).await, [3]);
     // In the tests' world every model has the same content.
-    let mut models = w.store.models(None, 9).await.expect("listed").items;
+    let mut models = w.store.models(&Viewer::default(), None, 9).await.expect("listed").items;
     models.sort_by_key(|model| model.info.as_ref().map(|info| info.location.adapters.is_empty()));
     assert_eq!(models.len(), 3);
     for (model, n_kept) in models.iter().zip([&[3][..], &[3], &[]]) {
@@ -269,7 +270,7 @@ async fn what_a_job_was_handed_counts_once_however_often_its_run_says_it() {
     let count = w.store.job(&job).await.expect("found").reference_scores.expect("said");
     assert_eq!((count.n_known, count.n_computed, count.duration_ms), (4, 2, 1.5));
     let smol = "smol".parse().expect("legal");
-    let kept = w.store.kept_scores(Some(&smol), None, 9).await.expect("listed").items;
+    let kept = w.store.kept_scores(&Viewer::default(), Some(&smol), None, 9).await.expect("listed").items;
     assert_eq!((kept.len(), kept[0].n_scores, kept[0].n_hits), (1, 3, 4));
     assert_eq!(kept[0].last_used_at, Some(crate::world::BEGIN + 1));
     assert_eq!((kept[0].n_datasets, kept[0].datasets[0].n_rows, kept[0].datasets[0].files.len()), (1, 3, 1));
@@ -292,6 +293,6 @@ async fn scores_may_be_deleted_under_a_running_job() {
     append(&process.dir, 3..5);
     end(&mut w, process, succeeded(), &["first succeeded", "second succeeded"]).await;
     assert_eq!(kept(&w.store).await, [2], "what it computed is kept anew");
-    let listed = w.store.kept_scores(None, None, 9).await.expect("listed").items;
+    let listed = w.store.kept_scores(&Viewer::default(), None, None, 9).await.expect("listed").items;
     assert_eq!((listed[0].n_scores, listed[0].n_hits), (2, 3));
 }

@@ -1,7 +1,7 @@
 //! The store by itself.
 
 use mrpo::{
-    domain::{FileId, JobStatus, ModelId, Reference},
+    domain::{FileId, JobStatus, ModelId, Ownership, Reference, Viewer},
     store::{FileQuery, JobQuery, MetadataFilter, MetricKind, Store, StoreError},
 };
 use serde_json::json;
@@ -13,7 +13,11 @@ fn model_id(name: &str) -> ModelId {
 }
 
 async fn pending_model(store: &Store, name: &str) -> ModelId {
-    store.insert_model(&model_id(name), &"path:/models/x".parse().expect("legal")).await.expect("inserted").id
+    store
+        .insert_model(&model_id(name), &"path:/models/x".parse().expect("legal"), &Ownership::default())
+        .await
+        .expect("inserted")
+        .id
 }
 
 #[tokio::test]
@@ -45,7 +49,7 @@ async fn jobs_are_found_by_their_metadata() {
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
     for metadata in [json!(null), json!({"team": "a"}), json!({"team": "a", "x": "1"})] {
         let body = json!({"model": model, "training_file": file, "method": {"type": "dpo"}, "metadata": metadata});
-        store.insert_job(&resolve(body)).await.expect("inserted");
+        store.insert_job(&resolve(body), &Ownership::default()).await.expect("inserted");
     }
     let count = async |metadata| {
         store.jobs(&JobQuery { limit: 10, metadata, ..Default::default() }).await.expect("listed").items.len()
@@ -65,13 +69,13 @@ async fn a_job_waits_for_what_it_reads_and_refuses_what_is_broken() {
     let store = open(dir.path()).await;
     let model = pending_model(&store, "smol").await;
     let checked = file(&store).await;
-    let job = store.insert_job(&spec(&model, &checked)).await.expect("inserted");
+    let job = store.insert_job(&spec(&model, &checked), &Ownership::default()).await.expect("inserted");
     assert_eq!(job.status, JobStatus::ValidatingFiles);
-    let missing = store.insert_job(&spec(&model_id("other"), &checked)).await;
+    let missing = store.insert_job(&spec(&model_id("other"), &checked), &Ownership::default()).await;
     assert!(matches!(missing, Err(StoreError::NotFound { kind: "model", .. })), "{missing:?}");
     let broken = uploaded_file(&store).await;
     store.set_file_report(&broken, &bad_report()).await.expect("reported");
-    let refused = store.insert_job(&spec(&model, &broken)).await;
+    let refused = store.insert_job(&spec(&model, &broken), &Ownership::default()).await;
     assert!(matches!(refused, Err(StoreError::Unusable { kind: "file", .. })), "{refused:?}");
     assert_eq!(store.jobs(&JobQuery { limit: 9, ..Default::default() }).await.expect("listed").items.len(), 1);
 }
@@ -81,7 +85,7 @@ async fn what_a_job_needs_cannot_be_deleted() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = open(dir.path()).await;
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
-    let job = store.insert_job(&spec(&model, &file)).await.expect("inserted");
+    let job = store.insert_job(&spec(&model, &file), &Ownership::default()).await.expect("inserted");
     for refused in [store.delete_file(&file).await.err(), store.delete_model(&model).await.err()] {
         let text = refused.expect("refused").to_string();
         assert!(text.contains(job.id.as_str()), "{text}");
@@ -97,12 +101,15 @@ async fn a_reference_list_names_models_that_exist() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = open(dir.path()).await;
     let references = [Reference { model: model_id("smol"), weight: None }];
-    let missing = store.insert_reference_list("mine", &references).await;
+    let missing = store.insert_reference_list("mine", &references, &Ownership::default()).await;
     assert!(matches!(missing, Err(StoreError::NotFound { kind: "model", .. })), "{missing:?}");
     pending_model(&store, "smol").await;
-    let list = store.insert_reference_list("mine", &references).await.expect("inserted");
+    let list = store.insert_reference_list("mine", &references, &Ownership::default()).await.expect("inserted");
     assert_eq!(store.reference_list(&list.id).await.expect("found"), list);
-    assert_eq!(store.reference_lists(None, 5).await.expect("listed").items, std::slice::from_ref(&list));
+    assert_eq!(
+        store.reference_lists(&Viewer::default(), None, 5).await.expect("listed").items,
+        std::slice::from_ref(&list)
+    );
     store.delete_reference_list(&list.id).await.expect("deleted");
     assert!(store.reference_list(&list.id).await.is_err());
 }
@@ -112,7 +119,7 @@ async fn a_job_that_waits_obeys_at_once() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = open(dir.path()).await;
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
-    let job = store.insert_job(&spec(&model, &file)).await.expect("inserted").id;
+    let job = store.insert_job(&spec(&model, &file), &Ownership::default()).await.expect("inserted").id;
     assert!(matches!(store.resume_job(&job).await, Err(StoreError::IllegalTransition(_))));
     assert_eq!(store.pause_job(&job).await.expect("paused").status, JobStatus::Paused);
     assert_eq!(store.resume_job(&job).await.expect("resumed").status, JobStatus::ValidatingFiles);

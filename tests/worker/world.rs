@@ -7,7 +7,7 @@ use std::{
 };
 
 use mrpo::{
-    domain::{EventRecord, JobId, ModelId, RunEvent, RunId},
+    domain::{EventRecord, JobId, ModelId, Ownership, RunEvent, RunId},
     launch::{Launcher, Local},
     run_dir::{JsonLines, RunDir, RunLock},
     store::{FileQuery, JobQuery, Store},
@@ -65,7 +65,10 @@ impl World {
 
     pub(crate) async fn pending_model(&mut self, name: &str) -> ModelId {
         let id: ModelId = name.parse().expect("legal");
-        self.store.insert_model(&id, &"path:/models/base.gguf".parse().expect("legal")).await.expect("inserted");
+        self.store
+            .insert_model(&id, &"path:/models/base.gguf".parse().expect("legal"), &Ownership::default())
+            .await
+            .expect("inserted");
         self.models.push(id.clone());
         id
     }
@@ -81,7 +84,7 @@ impl World {
             Some(file) => file.id,
             None => file(&self.store).await,
         };
-        let job = self.store.insert_job(&spec(&smol, &file)).await.expect("inserted").id;
+        let job = self.store.insert_job(&spec(&smol, &file), &Ownership::default()).await.expect("inserted").id;
         self.call(name, &job);
         job
     }
