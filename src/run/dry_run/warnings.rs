@@ -71,7 +71,7 @@ impl Found {
             let n = dataset.n_overlapping;
             let message = format!(
                 "{n} validation pairs stand in the training file too, word for word: what is measured on them says nothing of \
-                 new pairs; take them out of one of the files"
+                 new pairs; take them out of one of the files (GET /v1/files/ID/overlap names them)"
             );
             self.add(WarningCode::ValidationOverlaps, None, message);
         }
