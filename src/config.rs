@@ -1,10 +1,10 @@
 //! The server's configuration, in two stages: what was typed ([`ServeArgs`]), then what is used ([`ServeConfig`]).
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::{NonZeroU32, NonZeroU64}, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use mrpo::{domain::AllowedRemotes, http::Settings};
+use mrpo::{domain::{AllowedRemotes, QueueRules}, http::Settings};
 
 /// How many requests are worked on at once. Far above what a team needs, far below what would hurt.
 const MAX_REQUESTS: usize = 256;
@@ -20,9 +20,19 @@ pub(crate) struct ServeArgs {
     /// Where everything is kept: database, files, runs, models. One server per directory.
     #[arg(long, env = "MRPO_DATA_DIR", default_value = "./mrpo-data", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
-    /// How many jobs run at once. A slot is one GPU, or on the CPU one run with all cores.
-    #[arg(long, env = "MRPO_SLOTS", default_value_t = 1, value_name = "N")]
-    pub(crate) slots: u16,
+    /// How many jobs run at once. A slot is one GPU, or on the CPU one run with all cores. By default every GPU, and one on the CPU.
+    #[arg(long, env = "MRPO_SLOTS", value_name = "N")]
+    pub(crate) slots: Option<u16>,
+    /// How many jobs of one user run at once; those above wait. No limit by default. What is made without a key is nobody's and not limited.
+    #[arg(long, env = "MRPO_MAX_RUNNING_PER_USER", value_name = "N")]
+    pub(crate) max_running_per_user: Option<NonZeroU32>,
+    /// How many jobs of one user may wait; more are refused. No limit by default.
+    #[arg(long, env = "MRPO_MAX_QUEUED_PER_USER", value_name = "N")]
+    pub(crate) max_queued_per_user: Option<NonZeroU32>,
+    /// How many bytes one user's files, checkpoints and exports may take before more files, jobs and exports are refused. No limit by
+    /// default.
+    #[arg(long, env = "MRPO_MAX_DISK_PER_USER", value_name = "BYTES")]
+    pub(crate) max_disk_per_user: Option<NonZeroU64>,
     /// What jobs compute on: `cpu`, or `cuda`: slot N takes GPU N.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
@@ -64,8 +74,6 @@ pub(crate) enum Device {
 pub(crate) struct ServeConfig {
     /// Where to listen.
     pub(crate) listen: SocketAddr,
-    /// Jobs at once, at least 1.
-    pub(crate) slots: u16,
     /// What jobs compute on.
     pub(crate) device: Device,
     /// How long a server that gives no sign of life keeps its runs.
@@ -82,23 +90,27 @@ impl ServeArgs {
     /// # Errors
     /// With the way out in words.
     pub(crate) fn resolve(self) -> Result<ServeConfig> {
-        if self.device == Device::Cuda {
-            let names = mrpo::model::device::gpu_names().context("--device cuda")?;
-            ensure!(
-                usize::from(self.slots) <= names.len(),
-                "--slots {} with --device cuda needs as many GPUs, and this machine has {}: {}",
-                self.slots,
-                names.len(),
-                names.join(", ")
-            );
-        }
-        ensure!(self.slots > 0, "--slots 0 would never run a job: give at least 1");
+        let slots = match (self.device, self.slots) {
+            (Device::Cpu, slots) => slots.unwrap_or(1),
+            (Device::Cuda, slots) => {
+                let names = mrpo::model::device::gpu_names().context("--device cuda")?;
+                let slots = slots.unwrap_or(u16::try_from(names.len())?);
+                ensure!(
+                    usize::from(slots) <= names.len(),
+                    "--slots {slots} with --device cuda needs as many GPUs, and this machine has {}: {}",
+                    names.len(),
+                    names.join(", ")
+                );
+                ensure!(slots > 0 || self.slots.is_some(), "--device cuda found no GPU: use --device cpu");
+                slots
+            }
+        };
+        ensure!(slots > 0, "--slots 0 would never run a job: give at least 1");
         ensure!(self.max_upload_bytes > 0, "--max-upload-bytes 0 would refuse every file");
         fs_err::create_dir_all(&self.data_dir).context("the data directory cannot be made")?;
         let data_dir = fs_err::canonicalize(&self.data_dir)?;
         Ok(ServeConfig {
             listen: self.listen,
-            slots: self.slots,
             device: self.device,
             lease: Duration::from_secs(self.lease_seconds.into()),
             allow_unauthenticated: self.allow_unauthenticated,
@@ -110,6 +122,16 @@ impl ServeArgs {
                 allow_path_models: self.allow_path_models,
                 requests_per_second: Some(self.requests_per_second),
                 remotes: AllowedRemotes::new(self.allow_remote),
+                queue: QueueRules {
+                    n_slots: slots,
+                    max_running_per_user: self.max_running_per_user.map(NonZeroU32::get),
+                    max_waiting_per_user: self.max_queued_per_user.map(NonZeroU32::get),
+                    max_disk_bytes_per_user: self.max_disk_per_user.map(NonZeroU64::get),
+                },
+                memory_bytes: match self.device {
+                    Device::Cpu => mrpo::model::device::host_memory_bytes(),
+                    Device::Cuda => None,
+                },
             },
         })
     }
@@ -156,7 +178,7 @@ mod tests {
     fn what_was_not_typed_has_its_default() {
         let config = resolve(&[]).expect("valid");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8111");
-        assert_eq!((config.slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 512 << 20));
+        assert_eq!((config.api.queue.n_slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 512 << 20));
         assert!(config.api.allow_path_models && config.api.data_dir.is_absolute());
         assert!(!resolve(&["--allow-path-models=false"]).expect("valid").api.allow_path_models);
     }

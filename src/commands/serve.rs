@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use mrpo::{
     http::{self, App},
     launch::{Launcher, Local},
+    model::device::free_host_memory_bytes,
     store::Store,
     worker::{Worker, WorkerConfig},
 };
@@ -39,7 +40,7 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %config.api.data_dir.display(),
-        slots = config.slots,
+        slots = config.api.queue.n_slots,
         device = ?config.device,
         "starting"
     );
@@ -53,7 +54,12 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
     let worker_config = WorkerConfig {
         lease: config.lease,
         remotes: config.api.remotes.clone(),
-        ..WorkerConfig::new(config.api.data_dir.clone(), config.slots)
+        queue: config.api.queue.clone(),
+        free_memory: match config.device {
+            Device::Cpu => Some(free_host_memory_bytes),
+            Device::Cuda => None,
+        },
+        ..WorkerConfig::new(config.api.data_dir.clone(), config.api.queue.n_slots)
     };
     let worker = Worker::new(store.clone(), launcher, worker_config);
     let heartbeat = worker.heartbeat();

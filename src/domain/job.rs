@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Failure, FileId, Hyperparameters, JobId, Method, MethodKind, MethodRequest, ModelId, Ownership, Problems,
+    Failure, FileId, Hyperparameters, JobId, Method, MethodKind, MethodRequest, ModelId, Ownership, Priority, Problems,
     Reference, ReferenceListId, ReferencesRequest, RunId, ScoringCount, WeightConvention, Weighting,
     validate_references,
 };
@@ -33,6 +33,9 @@ pub struct JobRequest {
     pub metadata: Option<BTreeMap<String, String>>,
     /// What to optimise.
     pub method: MethodRequest,
+    /// How soon it is to run beside others; `normal` when absent, `high` is an admin's to give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// Only tell what the job would take and what its references are; none is created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -327,6 +330,21 @@ pub struct Job {
     pub finished_at: Option<i64>,
     /// Whose it is.
     pub ownership: Ownership,
+    /// How soon it is to run beside others.
+    pub priority: Priority,
+    /// Where it stands while it waits.
+    pub standing: Standing,
+}
+
+/// Where a job stands among those that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its number in order of creation.
+    pub seq: i64,
+    /// Its priority, or a higher one that waiting has given it.
+    pub class: Priority,
+    /// The bytes of memory it waits for, being next.
+    pub waits_for_bytes: Option<u64>,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod hyperparameters;
 mod ids;
 mod inspection;
 mod job;
+mod memory;
 mod method;
 mod method_request;
 pub mod metric;
@@ -22,6 +23,7 @@ mod objective;
 mod overlap;
 mod person;
 mod problem;
+mod queue;
 mod reference_list;
 mod reference_score;
 mod remote;
@@ -50,7 +52,8 @@ pub use ids::{
     CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, KeyId, ModelId, ReferenceListId, RunId,
 };
 pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken, Question};
-pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus};
+pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus, Standing};
+pub use memory::needed_bytes;
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
 pub use method_request::{
     DpoRequest, HpoRequest, MethodRequest, ModpoRequest, MrpoRequest, ReferencesRequest, SelmRequest, SpoRequest,
@@ -61,6 +64,7 @@ pub use objective::{Clip, Losses, Mix, ObjectiveSpec, PairLoss, WeightConvention
 pub use overlap::{Overlap, SharedPair, SharedPart};
 pub use person::{ApiKey, Caller, NewKey, Ownership, Role, Scope, Secret, UserName, Viewer};
 pub use problem::{Problem, Problems};
+pub use queue::{Lane, Priority, Queue, QueueRules, RunningJob, WaitCode, WaitReason, Waiting};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
 pub use remote::{AllowedRemotes, RemoteDialect, RemoteModel, RemoteRecord, RemoteTokenizer};

@@ -42,6 +42,8 @@ pub(super) enum ErrorCode {
     MethodNotAllowed,
     IllegalTransition,
     NotReady,
+    TooManyWaiting,
+    DiskLimit,
     AlreadyExists,
     InUse,
     BodyTooLarge,
@@ -95,6 +97,8 @@ impl ErrorCode {
             Self::RequestTimeout => ("request_timeout", S::REQUEST_TIMEOUT, "The request took too long to arrive"),
             Self::IllegalTransition => ("illegal_transition", S::CONFLICT, "The job's status does not allow it"),
             Self::NotReady => ("not_ready", S::CONFLICT, "It is not ready yet"),
+            Self::TooManyWaiting => ("too_many_waiting", S::CONFLICT, "As many jobs wait as one user may have"),
+            Self::DiskLimit => ("disk_limit", S::CONFLICT, "As much is on disk as one user may have"),
             Self::AlreadyExists => ("already_exists", S::CONFLICT, "The name is taken"),
             Self::InUse => ("in_use", S::CONFLICT, "Something still uses it"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
@@ -273,7 +277,8 @@ impl From<StoreError> for ApiError {
             StoreError::Exists { .. } => ErrorCode::AlreadyExists,
             StoreError::InUse { .. } => ErrorCode::InUse,
             StoreError::Unusable { .. } => ErrorCode::InvalidRequest,
-            StoreError::IllegalTransition(_) => ErrorCode::IllegalTransition,
+            StoreError::IllegalTransition(_) | StoreError::NotWaiting { .. } => ErrorCode::IllegalTransition,
+            StoreError::TooManyWaiting { .. } => ErrorCode::TooManyWaiting,
             _ if e.is_disk_full() => return Self::disk_full(e),
             _ if e.is_busy() => {
                 let message = "the database is busy: send it again in a moment";

@@ -12,6 +12,7 @@ use super::{
     extract::{Id, Json, Query},
     files::Deleted,
     paging::{List, PageQuery},
+    user_limits::check_disk,
 };
 use crate::domain::{
     ExportDtype, ExportFormat, ExportId, ExportRecord, ExportStatus, Failure, HashedFile, ModelId, ModelStatus,
@@ -106,7 +107,7 @@ impl From<ExportRecord> for ExportObject {
         (status = 200, description = "The export; writing begins, or has begun before", body = ExportObject),
         (status = 400, description = "The body is not valid, the format has no such type, or the model has no weights here"),
         (status = 404, description = "No such model"),
-        (status = 409, description = "The model is not ready"),
+        (status = 409, description = "The model is not ready, or this user has as much on disk as one may have"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
     )
@@ -131,6 +132,7 @@ async fn create_export(
             format!("the model '{id}' cannot be exported: {}; export a model with weights", WeightsFormat::NOT_A_MODEL);
         return Err(ApiError::invalid_at("/model", "reference_only", message));
     }
+    check_disk(&app, &caller, 1).await?;
     Ok(axum::Json(app.store().insert_export(&id, request.format, dtype, caller.user.as_ref()).await?.into()))
 }
 

@@ -21,6 +21,7 @@ use super::{
     file_object::FileObject,
     paging::{self, List},
     upload,
+    user_limits::check_disk,
 };
 use crate::{
     domain::{DatasetFormat, FileId, FilePurpose, FileRecord, FileStatus, Ownership, UnknownFormat},
@@ -126,6 +127,7 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
         (status = 200, description = "Stored; its check has begun", body = FileObject),
         (status = 400, description = "The form is malformed, or a part is missing or not valid"),
         (status = 408, description = "The body stopped arriving"),
+        (status = 409, description = "This user has as much on disk as one may have"),
         (status = 413, description = "The file is larger than this server allows"),
         (status = 415, description = "The body is not a multipart form"),
         (status = 507, description = "The server's disk is full; nothing was kept"),
@@ -136,6 +138,7 @@ async fn upload_file(State(app): State<App>, By(caller): By, req: Request) -> Re
     let form = upload::receive(req, temp, app.settings().max_upload_bytes).await?;
     let purpose = purpose(form.purpose.as_deref())?;
     let format = format(form.format.as_deref(), purpose)?;
+    check_disk(&app, &caller, form.size_bytes).await?;
     let record = FileRecord {
         id: FileId::new(),
         filename: form.filename,

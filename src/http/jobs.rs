@@ -16,13 +16,14 @@ use super::{
     job_request,
     method_object::MethodObject,
     paging::{self, List},
+    user_limits,
 };
 use crate::{
     domain::{
         EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Ownership,
-        Reference, ReferenceListId, RunId, ScoringCount, UserName,
+        Priority, Reference, ReferenceListId, RunId, ScoringCount, UserName, Waiting,
     },
-    store::{JobQuery, MetadataFilter},
+    store::{JobQuery, MetadataFilter, Page, unix_now},
 };
 
 /// The routes.
@@ -37,7 +38,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 
 /// A fine-tuning job.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-struct FineTuningJob {
+pub(super) struct FineTuningJob {
     id: JobId,
     /// `fine_tuning.job`.
     #[schema(example = "fine_tuning.job")]
@@ -95,6 +96,10 @@ struct FineTuningJob {
     n_attempts: u32,
     /// Its directory's name below `runs/`, once there is one.
     run_id: Option<RunId>,
+    /// How soon it is to run beside others.
+    priority: Priority,
+    /// Where it stands while it waits; null when it does not.
+    queue: Option<Waiting>,
 }
 
 /// Why a job failed.
@@ -123,8 +128,8 @@ enum Created {
     DryRun(Box<DryRunObject>),
 }
 
-impl From<Job> for FineTuningJob {
-    fn from(job: Job) -> Self {
+impl FineTuningJob {
+    fn of(job: Job, queue: Option<Waiting>) -> Self {
         let spec = job.spec;
         let method = MethodObject::of(&spec);
         Self {
@@ -158,8 +163,24 @@ impl From<Job> for FineTuningJob {
             progress: job.progress.map(|(n_steps_done, n_steps)| Progress { n_steps_done, n_steps }),
             n_attempts: job.n_attempts,
             run_id: job.run_id,
+            priority: job.priority,
+            queue,
         }
     }
+}
+
+/// Jobs as they are shown, with where they stand in the queue.
+async fn shown(app: &App, jobs: Vec<Job>) -> Result<Vec<FineTuningJob>, ApiError> {
+    let standing = {
+        let jobs: Vec<&Job> = jobs.iter().collect();
+        app.store().waiting(&app.settings().queue, &jobs, unix_now()).await?
+    };
+    Ok(jobs.into_iter().zip(standing).map(|(job, waiting)| FineTuningJob::of(job, waiting)).collect())
+}
+
+/// One job as it is shown.
+pub(super) async fn answer(app: &App, job: Job) -> Result<FineTuningJob, ApiError> {
+    Ok(shown(app, vec![job]).await?.remove(0))
 }
 
 /// Creates a fine-tuning job
@@ -176,7 +197,9 @@ impl From<Job> for FineTuningJob {
         (status = 200, description = "The job, or what it would take", body = Created),
         (status = 400, description = "The body is not valid, or names a file or a model that cannot be used: `errors` has \
                                       every problem"),
-        (status = 409, description = "Of a dry run: a file or a model is still being checked"),
+        (status = 403, description = "The priority `high`, and whoever asks is no admin"),
+        (status = 409, description = "As many jobs of this user wait as may, or as much is on disk; of a dry run: a file or a model \
+                                      is still being checked"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
         (status = 422, description = "Of a dry run: what would end the job before training"),
@@ -192,7 +215,10 @@ async fn create_job(
     Ok(axum::Json(if request.dry_run {
         Created::DryRun(Box::new(dry_runs::answer(&app, spec).await?))
     } else {
-        Created::Job(Box::new(app.store().insert_job(&spec, &Ownership::of(&caller, false)).await?.into()))
+        let terms = user_limits::job_terms(&app, &caller, request.priority)?;
+        user_limits::check_disk(&app, &caller, 1).await?;
+        let job = app.store().insert_job(&spec, &Ownership::of(&caller, false), &terms).await?;
+        Created::Job(Box::new(answer(&app, job).await?))
     }))
 }
 
@@ -216,7 +242,8 @@ async fn list_jobs(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<axum::Json<List<FineTuningJob>>, ApiError> {
     let page = app.store().jobs(&JobQuery { viewer: caller.viewer(), ..job_query(pairs)? }).await?;
-    Ok(axum::Json(List::of(page, |job| job.id.to_string(), FineTuningJob::from)))
+    let page = Page { items: shown(&app, page.items).await?, has_more: page.has_more };
+    Ok(axum::Json(List::of(page, |job| job.id.to_string(), |job| job)))
 }
 
 fn job_query(pairs: Vec<(String, String)>) -> Result<JobQuery, ApiError> {
@@ -260,7 +287,7 @@ fn job_query(pairs: Vec<(String, String)>) -> Result<JobQuery, ApiError> {
     responses((status = 200, description = "The job", body = FineTuningJob), (status = 404, description = "No such job"))
 )]
 async fn get_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
-    Ok(axum::Json(app.store().job(&id).await?.into()))
+    Ok(axum::Json(answer(&app, app.store().job(&id).await?).await?))
 }
 
 /// Cancels a job
@@ -276,7 +303,7 @@ async fn get_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json
     )
 )]
 async fn cancel_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
-    Ok(axum::Json(app.store().cancel_job(&id).await?.into()))
+    Ok(axum::Json(answer(&app, app.store().cancel_job(&id).await?).await?))
 }
 
 /// Pauses a job
@@ -292,7 +319,7 @@ async fn cancel_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::J
     )
 )]
 async fn pause_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
-    Ok(axum::Json(app.store().pause_job(&id).await?.into()))
+    Ok(axum::Json(answer(&app, app.store().pause_job(&id).await?).await?))
 }
 
 /// Resumes a paused job
@@ -308,5 +335,5 @@ async fn pause_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Js
     )
 )]
 async fn resume_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
-    Ok(axum::Json(app.store().resume_job(&id).await?.into()))
+    Ok(axum::Json(answer(&app, app.store().resume_job(&id).await?).await?))
 }

@@ -35,12 +35,14 @@ mod observe;
 mod openapi;
 mod paging;
 mod previews;
+mod queue;
 mod rate;
 mod reference_lists;
 mod reference_scores;
 mod serve;
 mod sharing;
 mod upload;
+mod user_limits;
 
 use std::{
     num::NonZeroU32,
@@ -64,7 +66,7 @@ use self::{
     rate::Rate,
 };
 pub use self::{openapi::document, serve::serve};
-use crate::{domain::AllowedRemotes, store::Store};
+use crate::{domain::{AllowedRemotes, QueueRules}, store::Store};
 
 /// What the API is allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,10 @@ pub struct Settings {
     pub requests_per_second: Option<NonZeroU32>,
     /// The other servers that may be registered as references (`remote:`).
     pub remotes: AllowedRemotes,
+    /// How many jobs run at once, and what one user may have; the worker's.
+    pub queue: QueueRules,
+    /// The memory that one job can have at most, in bytes; not known, or none of this machine's, without a number.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Tells whether the worker is alive; http must not know the worker itself.
@@ -129,6 +135,8 @@ impl App {
             allow_path_models: true,
             requests_per_second: None,
             remotes: AllowedRemotes::default(),
+            queue: QueueRules::new(1),
+            memory_bytes: None,
         };
         let store = Store::open(data_dir).await.expect("store");
         Self::open(store, settings, Arc::new(|| true)).await.expect("app")
@@ -179,6 +187,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(reference_lists::router())
         .merge(reference_scores::router())
         .merge(jobs::router())
+        .merge(queue::router())
         .merge(events::router())
         .merge(metrics::router())
         .merge(checkpoints::router())

@@ -107,7 +107,7 @@ pub fn free_host_memory_bytes() -> Option<u64> {
 }
 
 /// The memory of this machine, or what its container may have of it; as Linux says it.
-fn host_memory_bytes() -> Option<u64> {
+pub fn host_memory_bytes() -> Option<u64> {
     let all = meminfo("MemTotal:")?;
     Some(container("memory.max").map_or(all, |max| all.min(max)))
 }

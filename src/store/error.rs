@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::domain::IllegalTransition;
+use crate::domain::{IllegalTransition, JobStatus};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,22 @@ pub enum StoreError {
     /// The table of statuses does not have this change.
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
+    /// It neither waits for a slot nor for its user, so that its place among those that wait cannot change.
+    #[error("the job '{id}' is {status}: a priority tells when a job starts, so it changes only until then, or while it is paused")]
+    NotWaiting {
+        /// The job.
+        id: String,
+        /// What it does instead.
+        status: JobStatus,
+    },
+    /// As many jobs of its owner wait as may.
+    #[error("{max} jobs of '{owner}' wait already, as many as one user may have: let some run or cancel some, then send it again")]
+    TooManyWaiting {
+        /// Whose.
+        owner: String,
+        /// How many may.
+        max: u32,
+    },
     /// Another worker holds the lease of this run, or has recorded other events of it in the meantime.
     #[error("run '{run_id}' is no longer this worker's: its lease has been taken over")]
     LeaseLost {

@@ -7,12 +7,13 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Page, Result, Store, StoreError,
     column::{count_opt, from_json, from_json_opt, from_word, json, parsed, parsed_opt},
-    history,
+    history, limits,
     owners::{ownership, seen},
-    unix_now,
+    queue, unix_now,
 };
 use crate::domain::{
-    EvaluationPair, FileId, Job, JobId, JobSpec, JobStatus, Level, ModelId, Ownership, UserName, Viewer,
+    EvaluationPair, FileId, Job, JobId, JobSpec, JobStatus, Level, ModelId, Ownership, Priority, Standing,
+    UserName, Viewer,
 };
 
 /// Which jobs to list.
@@ -40,17 +41,30 @@ pub enum MetadataFilter {
     Has(BTreeMap<String, String>),
 }
 
+/// What a new job is given besides its spec and its owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobTerms {
+    /// How soon it is to run beside others.
+    pub priority: Priority,
+    /// As many jobs of its owner may wait, with this one.
+    pub max_waiting: Option<u32>,
+}
+
 impl Store {
     /// Adds a job: `queued`, or `validating_files` while a file or a model it reads is still being checked.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] and [`StoreError::Unusable`] name the first file or model that rules the job out.
-    pub async fn insert_job(&self, spec: &JobSpec, ownership: &Ownership) -> Result<Job> {
+    /// [`StoreError::NotFound`] and [`StoreError::Unusable`] name the first file or model that rules the job out;
+    /// [`StoreError::TooManyWaiting`].
+    pub async fn insert_job(&self, spec: &JobSpec, ownership: &Ownership, terms: &JobTerms) -> Result<Job> {
         let id = JobId::new();
         let files: BTreeSet<&FileId> =
             [Some(&spec.training_file), spec.validation_file.as_ref()].into_iter().flatten().collect();
         let models: BTreeSet<&ModelId> = spec.models().collect();
         let mut tx = self.write().await?;
+        if let (Some(owner), Some(max)) = (&ownership.owner, terms.max_waiting) {
+            limits::check_room(&mut tx, owner, max).await?;
+        }
         let mut all_checked = true;
         for file in &files {
             let found: Option<String> = sqlx::query_scalar("select status from files where id = ?")
@@ -67,15 +81,20 @@ impl Store {
             all_checked &= usable("model", model.as_str(), found.as_deref())?;
         }
         let status = if all_checked { JobStatus::Queued } else { JobStatus::ValidatingFiles };
-        sqlx::query("insert into jobs (id, status, spec, created_at, owner, is_shared) values (?, ?, ?, ?, ?, ?)")
-            .bind(id.as_str())
-            .bind(status.as_str())
-            .bind(json(spec))
-            .bind(unix_now())
-            .bind(ownership.owner.as_ref().map(UserName::as_str))
-            .bind(ownership.is_shared)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "insert into jobs (id, status, spec, created_at, owner, is_shared, priority, class)
+             values (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(id.as_str())
+        .bind(status.as_str())
+        .bind(json(spec))
+        .bind(unix_now())
+        .bind(ownership.owner.as_ref().map(UserName::as_str))
+        .bind(ownership.is_shared)
+        .bind(terms.priority.as_str())
+        .bind(terms.priority as i64)
+        .execute(&mut *tx)
+        .await?;
         for file in files {
             sqlx::query("insert into job_files (job_id, file_id) values (?, ?)")
                 .bind(id.as_str())
@@ -193,6 +212,12 @@ pub(super) fn from_row(row: &SqliteRow) -> Result<Job> {
         estimated_finish: row.try_get("estimated_finish")?,
         created_at: row.try_get("created_at")?,
         ownership: ownership(row)?,
+        priority: from_word(row, "priority")?,
+        standing: Standing {
+            seq: row.try_get("seq")?,
+            class: queue::class(row)?,
+            waits_for_bytes: count_opt(row, "waits_for_bytes")?,
+        },
         started_at: row.try_get("started_at")?,
         finished_at: row.try_get("finished_at")?,
     })

@@ -12,10 +12,13 @@ mod files;
 mod history;
 mod inspections;
 mod jobs;
+mod limits;
+mod memory;
 mod models;
 mod owners;
 mod page;
 mod promote;
+mod queue;
 mod record;
 mod record_end;
 mod reference_lists;
@@ -41,7 +44,7 @@ pub use self::{
     error::{Result, StoreError},
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
-    jobs::{JobQuery, MetadataFilter},
+    jobs::{JobQuery, JobTerms, MetadataFilter},
     owners::Owned,
     page::Page,
     record::RunBatch,

@@ -38,6 +38,8 @@ pub struct RunBatch<'a> {
     pub next_scores_offset: Option<u64>,
     /// How the run ended, if its process is gone.
     pub end: Option<&'a RunEnd>,
+    /// The time it is, in Unix seconds.
+    pub now: i64,
 }
 
 impl Store {
@@ -72,7 +74,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         if let Some(end) = batch.end {
-            record_end::record_end(&mut tx, &run, end).await?;
+            record_end::record_end(&mut tx, &run, end, batch.now).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -7,6 +7,7 @@ use super::{
     history::insert_message,
     jobs,
     models::{Made, insert_made},
+    queue,
     runs::one_more_death,
     transition::{fail, transition},
     unix_now,
@@ -39,10 +40,13 @@ pub enum RunEnd {
     },
 }
 
-/// Records the end of a run whose lease the caller holds.
-pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEnd) -> Result<()> {
+/// Records the end, at this time, of a run whose lease the caller holds.
+pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEnd, now: i64) -> Result<()> {
     match &run.subject {
-        RunSubject::Job(job) => end_job(db, run, job, end).await?,
+        RunSubject::Job(job) => {
+            end_job(db, run, job, end).await?;
+            give_back_slot(db, run, job, now).await?;
+        }
         RunSubject::Model(id) => errands::end(db, run, Errand::Registration, id.as_str(), end).await?,
         RunSubject::Inspection(id) => errands::end(db, run, Errand::Inspection, id.as_str(), end).await?,
         RunSubject::Export(id) => errands::end(db, run, Errand::Export, id.as_str(), end).await?,
@@ -55,6 +59,23 @@ pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEn
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Notes how long the run had its slot, for it and for its owner.
+async fn give_back_slot(db: &mut SqliteConnection, run: &Run, job: &JobId, now: i64) -> Result<()> {
+    let (owner, since): (Option<String>, Option<i64>) = sqlx::query_as(
+        "select owner, slot_since from jobs join runs on runs.job_id = jobs.id where jobs.id = ?",
+    )
+    .bind(job.as_str())
+    .fetch_one(&mut *db)
+    .await?;
+    let seconds = since.map_or(0, |since| (now - since).max(0));
+    sqlx::query("update runs set slot_seconds = slot_seconds + ?, slot_since = null where run_id = ?")
+        .bind(seconds)
+        .bind(run.id.as_str())
+        .execute(&mut *db)
+        .await?;
+    queue::note_use(db, owner.as_deref(), seconds, now).await
 }
 
 async fn end_job(db: &mut SqliteConnection, run: &Run, job: &JobId, end: &RunEnd) -> Result<()> {

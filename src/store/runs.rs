@@ -7,10 +7,10 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Result, Store, StoreError,
     column::{count, parsed, parsed_opt},
-    history,
+    history, memory, queue,
     transition::transition,
 };
-use crate::domain::{ExportId, InspectionId, JobId, JobStatus, Level, ModelId, RunId};
+use crate::domain::{ExportId, InspectionId, JobId, JobStatus, Level, ModelId, QueueRules, RunId};
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,44 +65,39 @@ pub struct Run {
 }
 
 impl Store {
-    /// Takes the oldest queued job, makes it `running`, and gives its run one of `n_slots` devices. `None` when nothing
-    /// is queued or no device is free.
-    pub async fn claim_job(&self, lease: &Lease<'_>, n_slots: u16) -> Result<Option<Run>> {
+    /// Takes the job that the rule of the queue puts first, makes it `running`, and gives its run a slot. `None` when nothing may
+    /// start: nothing is queued, no slot is free, all owners of queued jobs have as many slots as they may, or the first job needs more
+    /// than `free_bytes` of memory while others hold some. Nobody passes a job that waits for memory, so it waits no longer than they run.
+    pub async fn claim_job(
+        &self,
+        lease: &Lease<'_>,
+        rules: &QueueRules,
+        free_bytes: Option<u64>,
+    ) -> Result<Option<Run>> {
         // Asked without the write lock first: this is called several times a second and mostly in vain.
-        let queued = "select id from jobs where status = 'queued' order by seq limit 1";
-        if sqlx::query(queued).fetch_optional(&self.pool).await?.is_none() {
+        let is_queued = "select exists (select 1 from jobs where status = 'queued')";
+        if !sqlx::query_scalar(is_queued).fetch_one(&self.pool).await?
+            || free_slot(&mut *self.pool.acquire().await?, rules.n_slots).await?.is_none()
+        {
             return Ok(None);
         }
         let mut tx = self.write().await?;
-        let Some(slot) = free_slot(&mut tx, n_slots).await? else { return Ok(None) };
-        let Some(row) = sqlx::query(queued).fetch_optional(&mut *tx).await? else { return Ok(None) };
-        let job: JobId = parsed(&row, "id")?;
-        transition(&mut tx, &job, JobStatus::Running).await?;
-        sqlx::query("update jobs set started_at = coalesce(started_at, ?) where id = ?")
-            .bind(lease.now)
-            .bind(job.as_str())
-            .execute(&mut *tx)
-            .await?;
-        let row = sqlx::query(
-            "insert into runs (run_id, job_id, n_attempts, lease_owner, lease_expires_at, slot) values (?, ?, 1, ?, ?, ?)
-             on conflict (job_id) do update set n_attempts = n_attempts + 1, lease_owner = excluded.lease_owner,
-                 lease_expires_at = excluded.lease_expires_at, slot = excluded.slot, stop_requested = null,
-                 since_step = null, since_ms = null
-             returning *",
-        )
-        .bind(RunId::new().as_str())
-        .bind(job.as_str())
-        .bind(lease.owner)
-        .bind(lease.expires_at)
-        .bind(slot)
-        .fetch_one(&mut *tx)
-        .await?;
-        let run = from_row(&row)?;
-        let said = match run.n_attempts {
-            1 => "Fine-tuning job started".to_owned(),
-            n => format!("Fine-tuning job goes on (attempt {n})"),
-        };
-        history::insert_message(&mut tx, &job, Level::Info, &said).await?;
+        let Some(slot) = free_slot(&mut tx, rules.n_slots).await? else { return Ok(None) };
+        let queue = queue::read(&mut tx, rules, lease.now).await?;
+        let Some(next) = queue.next() else { return Ok(None) };
+        let job: JobId = sqlx::query_scalar::<_, String>("select id from jobs where seq = ?")
+            .bind(next.oldest_seq)
+            .fetch_one(&mut *tx)
+            .await?
+            .parse()
+            .map_err(|e| StoreError::Decode { what: "id", source: Box::new(e) })?;
+        if let Some(free) = free_bytes.filter(|_| !queue.running.is_empty())
+            && !memory::fits(&mut tx, &job, free).await?
+        {
+            tx.commit().await?;
+            return Ok(None);
+        }
+        let run = begin(&mut tx, &job, lease, slot).await?;
         tx.commit().await?;
         Ok(Some(run))
     }
@@ -143,6 +138,39 @@ impl Store {
             .await?;
         rows.iter().map(from_row).collect()
     }
+}
+
+/// Makes a queued job `running`, with a slot for its run.
+async fn begin(db: &mut SqliteConnection, job: &JobId, lease: &Lease<'_>, slot: u16) -> Result<Run> {
+    transition(db, job, JobStatus::Running).await?;
+    sqlx::query("update jobs set started_at = coalesce(started_at, ?) where id = ?")
+        .bind(lease.now)
+        .bind(job.as_str())
+        .execute(&mut *db)
+        .await?;
+    let row = sqlx::query(
+        "insert into runs (run_id, job_id, n_attempts, lease_owner, lease_expires_at, slot, slot_since)
+         values (?, ?, 1, ?, ?, ?, ?)
+         on conflict (job_id) do update set n_attempts = n_attempts + 1, lease_owner = excluded.lease_owner,
+             lease_expires_at = excluded.lease_expires_at, slot = excluded.slot, slot_since = excluded.slot_since,
+             stop_requested = null, since_step = null, since_ms = null
+         returning *",
+    )
+    .bind(RunId::new().as_str())
+    .bind(job.as_str())
+    .bind(lease.owner)
+    .bind(lease.expires_at)
+    .bind(slot)
+    .bind(lease.now)
+    .fetch_one(&mut *db)
+    .await?;
+    let run = from_row(&row)?;
+    let said = match run.n_attempts {
+        1 => "Fine-tuning job started".to_owned(),
+        n => format!("Fine-tuning job goes on (attempt {n})"),
+    };
+    history::insert_message(db, job, Level::Info, &said).await?;
+    Ok(run)
 }
 
 /// The lowest device slot that no leased run has.

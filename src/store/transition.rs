@@ -95,7 +95,8 @@ pub(super) async fn all_checked(db: &mut SqliteConnection, id: &JobId) -> Result
 pub(super) async fn transition(db: &mut SqliteConnection, id: &JobId, to: JobStatus) -> Result<()> {
     let sources: Vec<&str> = JobStatus::sources_of(to).map(JobStatus::as_str).collect();
     let changed = sqlx::query(
-        "update jobs set status = ?1, finished_at = iif(?2, ?3, finished_at), estimated_finish = null
+        "update jobs set status = ?1, finished_at = iif(?2, ?3, finished_at), estimated_finish = null,
+             class_since = null, waits_for_bytes = null
          where id = ?4 and status in (select value from json_each(?5))",
     )
     .bind(to.as_str())

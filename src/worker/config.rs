@@ -2,15 +2,20 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::domain::AllowedRemotes;
+use crate::domain::{AllowedRemotes, QueueRules};
+
+/// Tells how many bytes of memory are free, where that can be known.
+pub type FreeMemory = fn() -> Option<u64>;
 
 /// How a worker works.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// Where everything lies; absolute.
     pub data_dir: PathBuf,
-    /// How many jobs run at once: one per device.
-    pub n_slots: u16,
+    /// How many jobs run at once, one per device, and whose.
+    pub queue: QueueRules,
+    /// Asked how much memory is free before a job is started; not asked where jobs compute on devices with memory of their own.
+    pub free_memory: Option<FreeMemory>,
     /// How many models are fetched at once.
     pub n_registrations: u16,
     /// How many questions about models are answered at once.
@@ -35,7 +40,8 @@ impl WorkerConfig {
     pub fn new(data_dir: PathBuf, n_slots: u16) -> Self {
         Self {
             data_dir,
-            n_slots,
+            queue: QueueRules::new(n_slots),
+            free_memory: None,
             n_registrations: 2,
             n_inspections: 2,
             // The processor's and the disk's work: side by side none would be sooner.

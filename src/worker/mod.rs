@@ -13,7 +13,7 @@ mod start;
 
 use std::{collections::HashMap, io, sync::Arc};
 
-pub use self::{config::WorkerConfig, heartbeat::Heartbeat};
+pub use self::{config::{FreeMemory, WorkerConfig}, heartbeat::Heartbeat};
 use crate::{
     domain::RunId,
     launch::Launcher,
@@ -52,6 +52,8 @@ pub struct Worker {
     /// Since when a run's process should be gone, because it was told to stop or has said its last word.
     due_since: HashMap<RunId, i64>,
     renewed_at: i64,
+    /// When this look at everything began, in Unix seconds.
+    now: i64,
 }
 
 impl Worker {
@@ -60,7 +62,7 @@ impl Worker {
         // Ids are unique, which is all a worker's name must be.
         let owner = Arc::from(RunId::new().as_str().replacen(RunId::PREFIX, "worker-", 1));
         let heartbeat = Heartbeat::new(config.lease);
-        Self { store, launcher, config, owner, heartbeat, due_since: HashMap::new(), renewed_at: 0 }
+        Self { store, launcher, config, owner, heartbeat, due_since: HashMap::new(), renewed_at: 0, now: 0 }
     }
 
     /// Tells others whether this worker is alive.
@@ -96,6 +98,7 @@ impl Worker {
     /// # Errors
     /// The first; it has been logged, and everything else has had its turn nevertheless.
     pub async fn tick_at(&mut self, now: i64) -> Result<bool> {
+        self.now = now;
         let owner = self.owner.clone();
         let lease = Lease { owner: &owner, now, expires_at: now + self.config.lease.as_secs() as i64 };
         let mut look = Look { changed: false, error: None };
@@ -110,6 +113,7 @@ impl Worker {
             }
             Err(e) => look.note(Err(e.into())),
         }
+        look.note(self.store.raise_waiting_jobs(now).await.map(|n| n > 0).map_err(Into::into));
         look.note(self.start_jobs(&lease).await);
         look.note(self.remove_deleted_exports().await);
         for errand in Errand::ALL {

@@ -120,8 +120,8 @@ impl Worker {
     }
 
     fn batch<'a>(&'a self, run: &'a Run, events: &'a [(u64, EventRecord)], next_offset: u64) -> RunBatch<'a> {
-        let owner = &self.owner;
-        RunBatch { run_id: &run.id, owner, events, next_offset, scores: &[], next_scores_offset: None, end: None }
+        let (owner, now) = (&self.owner, self.now);
+        RunBatch { run_id: &run.id, owner, events, next_offset, scores: &[], next_scores_offset: None, end: None, now }
     }
 
     pub(super) async fn record(

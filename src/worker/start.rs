@@ -14,7 +14,9 @@ impl Worker {
     /// Starts queued jobs while a device is free.
     pub(super) async fn start_jobs(&mut self, lease: &Lease<'_>) -> Result<bool> {
         let mut changed = false;
-        while let Some(run) = self.store.claim_job(lease, self.config.n_slots).await? {
+        loop {
+            let free_bytes = self.config.free_memory.and_then(|ask| ask());
+            let Some(run) = self.store.claim_job(lease, &self.config.queue, free_bytes).await? else { break };
             let slot = run.slot.expect("claim_job gives every run a slot");
             changed = true;
             if !self.start(&run, Work::Train { slot }).await? {

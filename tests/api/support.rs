@@ -12,7 +12,7 @@ use std::{
 };
 
 use mrpo::{
-    domain::{AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, WeightsFormat},
+    domain::{AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, WeightsFormat},
     http::{self, App, Settings},
     store::Store,
 };
@@ -101,6 +101,8 @@ impl Server {
             allow_path_models: true,
             requests_per_second: None,
             remotes: AllowedRemotes::default(),
+            queue: QueueRules::new(1),
+            memory_bytes: None,
         };
         change(&mut settings);
         let worker_alive = Arc::new(AtomicBool::new(true));

@@ -1,7 +1,7 @@
 //! Deaths and restarts, of runs and of the server.
 
 use mrpo::{
-    domain::{EventRecord, RunEvent},
+    domain::{EventRecord, QueueRules, RunEvent},
     store::{Lease, RunBatch, RunSubject, StoreError},
 };
 
@@ -108,7 +108,7 @@ async fn recording_twice_changes_nothing_and_a_stranger_records_nothing() {
     let mut w = World::new().await;
     let job = w.job("job").await;
     let lease = Lease { owner: "me", now: BEGIN, expires_at: BEGIN + 10 };
-    let run = w.store.claim_job(&lease, 1).await.expect("asked").expect("queued");
+    let run = w.store.claim_job(&lease, &QueueRules::new(1), None).await.expect("asked").expect("queued");
     let events: Vec<_> = [progress(1, 2), metrics(1, 0.7), checkpoint(1), message("hello")]
         .into_iter()
         .enumerate()
@@ -122,6 +122,7 @@ async fn recording_twice_changes_nothing_and_a_stranger_records_nothing() {
         scores: &[],
         next_scores_offset: None,
         end: None,
+        now: BEGIN,
     };
     w.store.record(&batch).await.expect("recorded");
     let (said, queue) = (w.said(&job).await, w.queue().await);
@@ -145,7 +146,7 @@ async fn two_servers_never_claim_the_same_job() {
         claims.push(tokio::spawn(async move {
             let lease = Lease { owner, now: BEGIN, expires_at: BEGIN + 10 };
             let mut jobs = Vec::new();
-            while let Some(run) = store.claim_job(&lease, 100).await.expect("asked") {
+            while let Some(run) = store.claim_job(&lease, &QueueRules::new(100), None).await.expect("asked") {
                 let RunSubject::Job(job) = run.subject else { panic!("a job's run") };
                 jobs.push((job.to_string(), run.slot));
             }

@@ -2,7 +2,7 @@
 
 use mrpo::{
     domain::{FileId, JobStatus, ModelId, Ownership, Reference, Viewer},
-    store::{FileQuery, JobQuery, MetadataFilter, MetricKind, Store, StoreError},
+    store::{FileQuery, JobQuery, JobTerms, MetadataFilter, MetricKind, Store, StoreError},
 };
 use serde_json::json;
 
@@ -49,7 +49,7 @@ async fn jobs_are_found_by_their_metadata() {
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
     for metadata in [json!(null), json!({"team": "a"}), json!({"team": "a", "x": "1"})] {
         let body = json!({"model": model, "training_file": file, "method": {"type": "dpo"}, "metadata": metadata});
-        store.insert_job(&resolve(body), &Ownership::default()).await.expect("inserted");
+        store.insert_job(&resolve(body), &Ownership::default(), &JobTerms::default()).await.expect("inserted");
     }
     let count = async |metadata| {
         store.jobs(&JobQuery { limit: 10, metadata, ..Default::default() }).await.expect("listed").items.len()
@@ -69,13 +69,13 @@ async fn a_job_waits_for_what_it_reads_and_refuses_what_is_broken() {
     let store = open(dir.path()).await;
     let model = pending_model(&store, "smol").await;
     let checked = file(&store).await;
-    let job = store.insert_job(&spec(&model, &checked), &Ownership::default()).await.expect("inserted");
+    let job = store.insert_job(&spec(&model, &checked), &Ownership::default(), &JobTerms::default()).await.expect("inserted");
     assert_eq!(job.status, JobStatus::ValidatingFiles);
-    let missing = store.insert_job(&spec(&model_id("other"), &checked), &Ownership::default()).await;
+    let missing = store.insert_job(&spec(&model_id("other"), &checked), &Ownership::default(), &JobTerms::default()).await;
     assert!(matches!(missing, Err(StoreError::NotFound { kind: "model", .. })), "{missing:?}");
     let broken = uploaded_file(&store).await;
     store.set_file_report(&broken, &bad_report()).await.expect("reported");
-    let refused = store.insert_job(&spec(&model, &broken), &Ownership::default()).await;
+    let refused = store.insert_job(&spec(&model, &broken), &Ownership::default(), &JobTerms::default()).await;
     assert!(matches!(refused, Err(StoreError::Unusable { kind: "file", .. })), "{refused:?}");
     assert_eq!(store.jobs(&JobQuery { limit: 9, ..Default::default() }).await.expect("listed").items.len(), 1);
 }
@@ -85,7 +85,7 @@ async fn what_a_job_needs_cannot_be_deleted() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = open(dir.path()).await;
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
-    let job = store.insert_job(&spec(&model, &file), &Ownership::default()).await.expect("inserted");
+    let job = store.insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted");
     for refused in [store.delete_file(&file).await.err(), store.delete_model(&model).await.err()] {
         let text = refused.expect("refused").to_string();
         assert!(text.contains(job.id.as_str()), "{text}");
@@ -119,7 +119,7 @@ async fn a_job_that_waits_obeys_at_once() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = open(dir.path()).await;
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
-    let job = store.insert_job(&spec(&model, &file), &Ownership::default()).await.expect("inserted").id;
+    let job = store.insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
     assert!(matches!(store.resume_job(&job).await, Err(StoreError::IllegalTransition(_))));
     assert_eq!(store.pause_job(&job).await.expect("paused").status, JobStatus::Paused);
     assert_eq!(store.resume_job(&job).await.expect("resumed").status, JobStatus::ValidatingFiles);

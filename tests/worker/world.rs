@@ -10,7 +10,7 @@ use mrpo::{
     domain::{EventRecord, JobId, ModelId, Ownership, RunEvent, RunId},
     launch::{Launcher, Local},
     run_dir::{JsonLines, RunDir, RunLock},
-    store::{FileQuery, JobQuery, Store},
+    store::{FileQuery, JobQuery, JobTerms, Store},
     worker::{Worker, WorkerConfig},
 };
 use tempfile::TempDir;
@@ -84,7 +84,7 @@ impl World {
             Some(file) => file.id,
             None => file(&self.store).await,
         };
-        let job = self.store.insert_job(&spec(&smol, &file), &Ownership::default()).await.expect("inserted").id;
+        let job = self.store.insert_job(&spec(&smol, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
         self.call(name, &job);
         job
     }
