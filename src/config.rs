@@ -1,10 +1,18 @@
 //! The server's configuration, in two stages: what was typed ([`ServeArgs`]), then what is used ([`ServeConfig`]).
 
-use std::{net::SocketAddr, num::{NonZeroU32, NonZeroU64}, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use mrpo::{domain::{AllowedRemotes, QueueRules}, http::Settings};
+use mrpo::{
+    domain::{AllowedRemotes, QueueRules},
+    http::Settings,
+};
 
 /// How many requests are worked on at once. Far above what a team needs, far below what would hurt.
 const MAX_REQUESTS: usize = 256;

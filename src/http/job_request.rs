@@ -6,7 +6,7 @@ use super::{access::Seen, error::ApiError};
 use crate::{
     domain::{
         DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
-        ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules,
+        ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules, needed_bytes,
     },
     store::StoreError,
 };
@@ -56,6 +56,31 @@ pub(super) async fn accept(seen: &Seen<'_>, request: &JobRequest) -> Result<JobS
         check_file(seen, file, &spec.method, "/validation_file", &mut problems).await?;
     }
     if problems.is_empty() { Ok(spec) } else { Err(ApiError::invalid(problems)) }
+}
+
+/// Refuses a job that needs more memory than there is, even if nothing else ran. While a model is not ready its run is left to find out.
+///
+/// # Errors
+/// With what it needs and the way out.
+pub(super) async fn check_memory(seen: &Seen<'_>, spec: &JobSpec, memory_bytes: Option<u64>) -> Result<(), ApiError> {
+    let Some(memory_bytes) = memory_bytes else { return Ok(()) };
+    let Some(base) = seen.model(&spec.model).await?.info else { return Ok(()) };
+    let mut references = Vec::with_capacity(spec.references.len());
+    for reference in &spec.references {
+        references.extend(seen.model(&reference.model).await?.info);
+    }
+    let needed = needed_bytes(spec, &base, &references);
+    if needed <= memory_bytes {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let message = format!(
+        "the job would need about {:.1} GiB of memory and this machine has {:.1} GiB: take smaller models, LoRA, bfloat16 or a smaller \
+         micro_batch_tokens",
+        gib(needed),
+        gib(memory_bytes)
+    );
+    Err(ApiError::invalid_at("/model", "too_large", message))
 }
 
 /// The references of the stored list that the request names.

@@ -66,7 +66,10 @@ use self::{
     rate::Rate,
 };
 pub use self::{openapi::document, serve::serve};
-use crate::{domain::{AllowedRemotes, QueueRules}, store::Store};
+use crate::{
+    domain::{AllowedRemotes, QueueRules},
+    store::Store,
+};
 
 /// What the API is allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

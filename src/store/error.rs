@@ -57,7 +57,9 @@ pub enum StoreError {
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
     /// It neither waits for a slot nor for its user, so that its place among those that wait cannot change.
-    #[error("the job '{id}' is {status}: a priority tells when a job starts, so it changes only until then, or while it is paused")]
+    #[error(
+        "the job '{id}' is {status}: a priority tells when a job starts, so it changes only until then, or while it is paused"
+    )]
     NotWaiting {
         /// The job.
         id: String,
@@ -65,7 +67,9 @@ pub enum StoreError {
         status: JobStatus,
     },
     /// As many jobs of its owner wait as may.
-    #[error("{max} jobs of '{owner}' wait already, as many as one user may have: let some run or cancel some, then send it again")]
+    #[error(
+        "{max} jobs of '{owner}' wait already, as many as one user may have: let some run or cancel some, then send it again"
+    )]
     TooManyWaiting {
         /// Whose.
         owner: String,

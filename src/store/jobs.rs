@@ -12,8 +12,8 @@ use super::{
     queue, unix_now,
 };
 use crate::domain::{
-    EvaluationPair, FileId, Job, JobId, JobSpec, JobStatus, Level, ModelId, Ownership, Priority, Standing,
-    UserName, Viewer,
+    EvaluationPair, FileId, Job, JobId, JobSpec, JobStatus, Level, ModelId, Ownership, Priority, Standing, UserName,
+    Viewer,
 };
 
 /// Which jobs to list.

@@ -2,11 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{
-    Result,
-    column::from_json,
-    history, jobs,
-};
+use super::{Result, column::from_json, history, jobs};
 use crate::domain::{JobId, JobSpec, Level, ModelInfo, needed_bytes};
 
 /// Whether a job needs no more than `free_bytes`; if it does, its row and its history say that it waits for them.

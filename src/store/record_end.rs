@@ -63,12 +63,11 @@ pub(super) async fn record_end(db: &mut SqliteConnection, run: &Run, end: &RunEn
 
 /// Notes how long the run had its slot, for it and for its owner.
 async fn give_back_slot(db: &mut SqliteConnection, run: &Run, job: &JobId, now: i64) -> Result<()> {
-    let (owner, since): (Option<String>, Option<i64>) = sqlx::query_as(
-        "select owner, slot_since from jobs join runs on runs.job_id = jobs.id where jobs.id = ?",
-    )
-    .bind(job.as_str())
-    .fetch_one(&mut *db)
-    .await?;
+    let (owner, since): (Option<String>, Option<i64>) =
+        sqlx::query_as("select owner, slot_since from jobs join runs on runs.job_id = jobs.id where jobs.id = ?")
+            .bind(job.as_str())
+            .fetch_one(&mut *db)
+            .await?;
     let seconds = since.map_or(0, |since| (now - since).max(0));
     sqlx::query("update runs set slot_seconds = slot_seconds + ?, slot_since = null where run_id = ?")
         .bind(seconds)

@@ -13,6 +13,7 @@ mod methods;
 mod models;
 mod objectives;
 mod people;
+mod queue;
 mod reference_lists;
 mod reference_scores;
 mod support;

@@ -6,27 +6,31 @@ use ureq::http::Method;
 use crate::support::{Answer, Server, pairs};
 
 /// A client with a key.
-struct Person<'a> {
-    server: &'a Server,
+pub(crate) struct Person<'a> {
+    pub(crate) server: &'a Server,
     authorization: String,
     key_id: String,
 }
 
 impl Person<'_> {
-    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    pub(crate) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let headers = [("authorization", self.authorization.as_str()), ("content-type", "application/json")];
         self.server.send(method, path, &headers, body.map(|body| body.to_string().into_bytes()))
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None)
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, Some(body))
     }
 
-    fn upload(&self) -> String {
+    pub(crate) fn upload(&self) -> String {
+        id_of(&self.try_upload().ok())
+    }
+
+    pub(crate) fn try_upload(&self) -> Answer {
         let form = format!(
             "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfine-tune\r\n--XX\r\n\
              Content-Disposition: form-data; name=\"file\"; filename=\"pairs.jsonl\"\r\n\r\n{}\r\n--XX--\r\n",
@@ -34,11 +38,11 @@ impl Person<'_> {
         );
         let headers =
             [("authorization", self.authorization.as_str()), ("content-type", "multipart/form-data; boundary=XX")];
-        id_of(&self.server.send(Method::POST, "/v1/files", &headers, Some(form.into_bytes())).ok())
+        self.server.send(Method::POST, "/v1/files", &headers, Some(form.into_bytes()))
     }
 }
 
-fn id_of(body: &Value) -> String {
+pub(crate) fn id_of(body: &Value) -> String {
     body["id"].as_str().expect("an id").to_owned()
 }
 
@@ -57,7 +61,7 @@ fn key<'a>(server: &'a Server, by: Option<&Person<'_>>, request: &Value) -> Pers
 }
 
 /// An admin and two members.
-fn team(server: &Server) -> [Person<'_>; 3] {
+pub(crate) fn team(server: &Server) -> [Person<'_>; 3] {
     let root = key(server, None, &json!({"user": "root", "role": "admin"}));
     let ana = key(server, Some(&root), &json!({"user": "ana"}));
     let bo = key(server, Some(&root), &json!({"user": "bo"}));

@@ -3,6 +3,7 @@
 mod exports;
 mod migrations;
 mod processes;
+mod queue;
 mod records;
 mod restart;
 mod scores;

@@ -164,7 +164,8 @@ async fn two_precisions_share_nothing() {
     let file = w.store.files(&mrpo::store::FileQuery { limit: 1, ..Default::default() }).await.expect("listed");
     let body = json!({"model": "smol", "training_file": file.items[0].id,
         "method": {"type": "dpo", "dpo": {"hyperparameters": {"dtype": "bfloat16"}}}});
-    let job = w.store.insert_job(&resolve(body), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
+    let job =
+        w.store.insert_job(&resolve(body), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
     w.tick().await;
     let process = w.process(&job).await;
     assert_eq!(given(&process.dir).0, []);

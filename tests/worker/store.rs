@@ -69,9 +69,11 @@ async fn a_job_waits_for_what_it_reads_and_refuses_what_is_broken() {
     let store = open(dir.path()).await;
     let model = pending_model(&store, "smol").await;
     let checked = file(&store).await;
-    let job = store.insert_job(&spec(&model, &checked), &Ownership::default(), &JobTerms::default()).await.expect("inserted");
+    let job =
+        store.insert_job(&spec(&model, &checked), &Ownership::default(), &JobTerms::default()).await.expect("inserted");
     assert_eq!(job.status, JobStatus::ValidatingFiles);
-    let missing = store.insert_job(&spec(&model_id("other"), &checked), &Ownership::default(), &JobTerms::default()).await;
+    let missing =
+        store.insert_job(&spec(&model_id("other"), &checked), &Ownership::default(), &JobTerms::default()).await;
     assert!(matches!(missing, Err(StoreError::NotFound { kind: "model", .. })), "{missing:?}");
     let broken = uploaded_file(&store).await;
     store.set_file_report(&broken, &bad_report()).await.expect("reported");
@@ -85,7 +87,8 @@ async fn what_a_job_needs_cannot_be_deleted() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = open(dir.path()).await;
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
-    let job = store.insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted");
+    let job =
+        store.insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted");
     for refused in [store.delete_file(&file).await.err(), store.delete_model(&model).await.err()] {
         let text = refused.expect("refused").to_string();
         assert!(text.contains(job.id.as_str()), "{text}");
@@ -119,7 +122,8 @@ async fn a_job_that_waits_obeys_at_once() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = open(dir.path()).await;
     let (model, file) = (pending_model(&store, "smol").await, file(&store).await);
-    let job = store.insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
+    let job =
+        store.insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
     assert!(matches!(store.resume_job(&job).await, Err(StoreError::IllegalTransition(_))));
     assert_eq!(store.pause_job(&job).await.expect("paused").status, JobStatus::Paused);
     assert_eq!(store.resume_job(&job).await.expect("resumed").status, JobStatus::ValidatingFiles);

@@ -129,7 +129,12 @@ async fn what_a_job_reads_is_checked_first() {
     let model = w.ready_model("smol").await;
     let (good, bad) = (uploaded_file(&w.store).await, uploaded_file(&w.store).await);
     for (name, file) in [("good", &good), ("bad", &bad)] {
-        let job = w.store.insert_job(&spec(&model, file), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
+        let job = w
+            .store
+            .insert_job(&spec(&model, file), &Ownership::default(), &JobTerms::default())
+            .await
+            .expect("inserted")
+            .id;
         w.call(name, &job);
     }
     w.is(&["good validating_files", "bad validating_files"]).await;
@@ -145,7 +150,12 @@ async fn a_job_waits_for_its_model_and_fails_with_it() {
     let mut w = World::new().await;
     let file = crate::records::file(&w.store).await;
     let model = w.pending_model("broken").await;
-    let job = w.store.insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
+    let job = w
+        .store
+        .insert_job(&spec(&model, &file), &Ownership::default(), &JobTerms::default())
+        .await
+        .expect("inserted")
+        .id;
     w.call("job", &job);
     w.is(&["broken pending", "job validating_files"]).await;
     let deleted = w.store.delete_model(&model).await.expect_err("a job reads it");

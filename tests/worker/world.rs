@@ -7,18 +7,18 @@ use std::{
 };
 
 use mrpo::{
-    domain::{EventRecord, JobId, ModelId, Ownership, RunEvent, RunId},
+    domain::{EventRecord, JobId, ModelId, Ownership, QueueRules, RunEvent, RunId},
     launch::{Launcher, Local},
     run_dir::{JsonLines, RunDir, RunLock},
     store::{FileQuery, JobQuery, JobTerms, Store},
-    worker::{Worker, WorkerConfig},
+    worker::{FreeMemory, Worker, WorkerConfig},
 };
 use tempfile::TempDir;
 
 use crate::records::{file, info, open, spec};
 
 /// How long a test waits for the operating system.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// When every test begins, in Unix seconds.
 pub(crate) const BEGIN: i64 = 1_800_000_000;
 
@@ -42,6 +42,15 @@ impl World {
         let store = open(dir.path()).await;
         let worker = worker(&store, dir.path(), program);
         Self { dir, store, worker, now: BEGIN, jobs: Vec::new(), models: Vec::new() }
+    }
+
+    /// The same with slots and limits.
+    pub(crate) async fn with_queue(queue: QueueRules, free_memory: Option<FreeMemory>) -> Self {
+        let mut world = Self::new().await;
+        let config = WorkerConfig { queue, free_memory, ..WorkerConfig::new(world.dir.path().to_owned(), 1) };
+        let launcher = Launcher::Local(Local::on_cpu("/bin/true".into()));
+        world.worker = Worker::new(world.store.clone(), launcher, config);
+        world
     }
 
     /// Another server on the same data directory; the one before is gone without a farewell.
@@ -75,6 +84,11 @@ impl World {
 
     /// A job on a checked file and the model `smol`; the story calls it `name`.
     pub(crate) async fn job(&mut self, name: &'static str) -> JobId {
+        self.job_of(name, &Ownership::default(), &JobTerms::default()).await
+    }
+
+    /// The same of somebody, on these terms.
+    pub(crate) async fn job_of(&mut self, name: &'static str, ownership: &Ownership, terms: &JobTerms) -> JobId {
         let smol: ModelId = "smol".parse().expect("legal");
         if self.store.model(&smol).await.is_err() {
             self.ready_model("smol").await;
@@ -84,7 +98,7 @@ impl World {
             Some(file) => file.id,
             None => file(&self.store).await,
         };
-        let job = self.store.insert_job(&spec(&smol, &file), &Ownership::default(), &JobTerms::default()).await.expect("inserted").id;
+        let job = self.store.insert_job(&spec(&smol, &file), ownership, terms).await.expect("inserted").id;
         self.call(name, &job);
         job
     }
@@ -158,7 +172,7 @@ impl World {
     /// Plays the process of a running job.
     pub(crate) async fn process(&self, job: &JobId) -> Process {
         let run = self.store.job(job).await.expect("found").run_id.expect("it has been started");
-        Process::begin(self.run_dir(&run))
+        Process { at_ms: self.now * 1000, ..Process::begin(self.run_dir(&run)) }
     }
 
     /// Plays the process of the run that was begun last.

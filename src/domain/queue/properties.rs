@@ -69,9 +69,7 @@ fn starts_are_told_from_what_runs_and_from_what_jobs_usually_take() {
 fn any_queue() -> impl Strategy<Value = Queue> {
     let limit = prop_oneof![Just(None), (0_u32..4).prop_map(Some)];
     (vec((0_usize..4, 0_usize..3), 0..30), vec(0_usize..4, 0..3), limit, vec(0_u8..3, 4)).prop_map(
-        |(jobs, runs, limit, used)| {
-            queue(&jobs, &runs, limit, &used.into_iter().map(f64::from).collect::<Vec<_>>())
-        },
+        |(jobs, runs, limit, used)| queue(&jobs, &runs, limit, &used.into_iter().map(f64::from).collect::<Vec<_>>()),
     )
 }
 
