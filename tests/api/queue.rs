@@ -59,7 +59,7 @@ fn what_goes_first_is_its_owners_to_say_and_what_is_high_an_admins() {
     let body = shared_by(&root);
     let refused = ana.post(JOBS, &with(&body, "priority", "high")).error(403, "admins_only");
     assert_eq!(refused["error"]["param"], "priority");
-    ana.post(JOBS, &with(&body, "priority", "urgent")).error(400, "invalid_request");
+    ana.post(JOBS, &with(&body, "priority", "urgent")).error(400, "invalid_value");
     let job = id_of(&ana.post(JOBS, &with(&body, "priority", "low")).ok());
     let path = format!("{JOBS}/{job}/priority");
     bo.post(&path, &json!({"priority": "low"})).error(404, "job_not_found");

@@ -7,6 +7,7 @@ use super::*;
 
 const DAY: i64 = 24 * 3600;
 
+#[expect(clippy::unnecessary_wraps, reason = "an owner is an option everywhere")]
 fn user(i: usize) -> Option<UserName> {
     Some(["ana", "bo", "cy", "di"][i].parse().expect("a name"))
 }
