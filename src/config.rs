@@ -4,7 +4,10 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use mrpo::{domain::AllowedRemotes, http::Settings};
+use mrpo::{
+    domain::AllowedRemotes,
+    http::{Origin, Settings},
+};
 
 /// How many requests are worked on at once. Far above what a team needs, far below what would hurt.
 const MAX_REQUESTS: usize = 256;
@@ -41,6 +44,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MRPO_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600),
           value_name = "SECONDS")]
     pub(crate) lease_seconds: u32,
+    /// A file with these flags under their own names, as TOML (`slots = 2`); what is typed or in the environment goes before it.
+    #[arg(long, env = "MRPO_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A certificate in PEM, its chain behind it: the server then speaks HTTPS.
+    #[arg(long, env = "MRPO_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, env = "MRPO_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A site whose pages may use the API from a browser. May be given several times, or with commas.
+    #[arg(long, env = "MRPO_CORS_ORIGIN", value_delimiter = ',', value_name = "http(s)://HOST[:PORT]")]
+    pub(crate) cors_origin: Vec<Origin>,
     /// How many requests a second one key may make, and twice as many at once.
     #[arg(long, env = "MRPO_REQUESTS_PER_SECOND", default_value = "200", value_name = "N")]
     pub(crate) requests_per_second: NonZeroU32,
@@ -72,12 +87,14 @@ pub(crate) struct ServeConfig {
     pub(crate) lease: Duration,
     /// Whether a port that other machines reach may be served before there are keys.
     pub(crate) allow_unauthenticated: bool,
-    /// What the API is allowed to do; `data_dir` is absolute and exists.
+    /// Certificate and key.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// What the API is allowed to do; `data_dir` is absolute.
     pub(crate) api: Settings,
 }
 
 impl ServeArgs {
-    /// Checks what was typed and makes the data directory.
+    /// Checks what was typed.
     ///
     /// # Errors
     /// With the way out in words.
@@ -94,20 +111,21 @@ impl ServeArgs {
         }
         ensure!(self.slots > 0, "--slots 0 would never run a job: give at least 1");
         ensure!(self.max_upload_bytes > 0, "--max-upload-bytes 0 would refuse every file");
-        fs_err::create_dir_all(&self.data_dir).context("the data directory cannot be made")?;
-        let data_dir = fs_err::canonicalize(&self.data_dir)?;
+        let data_dir = std::path::absolute(&self.data_dir)?;
         Ok(ServeConfig {
             listen: self.listen,
             slots: self.slots,
             device: self.device,
             lease: Duration::from_secs(self.lease_seconds.into()),
             allow_unauthenticated: self.allow_unauthenticated,
+            tls: self.tls_cert.zip(self.tls_key),
             api: Settings {
                 data_dir,
                 max_upload_bytes: self.max_upload_bytes,
                 max_requests: MAX_REQUESTS,
                 max_checks: MAX_CHECKS,
                 allow_path_models: self.allow_path_models,
+                origins: self.cors_origin,
                 requests_per_second: Some(self.requests_per_second),
                 remotes: AllowedRemotes::new(self.allow_remote),
             },
@@ -115,7 +133,42 @@ impl ServeArgs {
     }
 }
 
+impl ServeArgs {
+    /// What is used, as the lines of a configuration file.
+    pub(crate) fn entries(&self) -> Vec<(&'static str, String)> {
+        let quoted = |text: String| format!("{text:?}");
+        let path = |path: &PathBuf| quoted(path.display().to_string());
+        let list = |texts: Vec<String>| format!("{texts:?}");
+        let mut entries = vec![
+            ("listen", quoted(self.listen.to_string())),
+            ("data-dir", path(&self.data_dir)),
+            ("slots", self.slots.to_string()),
+            ("device", quoted(if self.device == Device::Cuda { "cuda".into() } else { "cpu".into() })),
+            ("max-upload-bytes", self.max_upload_bytes.to_string()),
+            ("allow-path-models", self.allow_path_models.to_string()),
+            ("allow-remote", list(self.allow_remote.clone())),
+            ("cors-origin", list(self.cors_origin.iter().map(ToString::to_string).collect())),
+            ("requests-per-second", self.requests_per_second.to_string()),
+            ("lease-seconds", self.lease_seconds.to_string()),
+            ("allow-unauthenticated", self.allow_unauthenticated.to_string()),
+        ];
+        entries.extend(self.tls_cert.iter().map(|file| ("tls-cert", path(file))));
+        entries.extend(self.tls_key.iter().map(|file| ("tls-key", path(file))));
+        entries
+    }
+}
+
 impl ServeConfig {
+    /// Makes the data directory, and knows it by its real path from then on.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(crate) fn make_data_dir(&mut self) -> Result<()> {
+        fs_err::create_dir_all(&self.api.data_dir).context("the data directory cannot be made")?;
+        self.api.data_dir = fs_err::canonicalize(&self.api.data_dir)?;
+        Ok(())
+    }
+
     /// Refuses a port that other machines reach where nobody would be asked for a key.
     ///
     /// # Errors
@@ -159,6 +212,19 @@ mod tests {
         assert_eq!((config.slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 512 << 20));
         assert!(config.api.allow_path_models && config.api.data_dir.is_absolute());
         assert!(!resolve(&["--allow-path-models=false"]).expect("valid").api.allow_path_models);
+    }
+
+    #[test]
+    fn what_is_printed_is_a_configuration_file() {
+        use clap::CommandFactory;
+        let words = ["mrpo", "--tls-cert", "a", "--tls-key", "b", "--cors-origin", "https://a"];
+        let args = Typed::try_parse_from(words).expect("parses").serve;
+        let text: String = args.entries().iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+        let table: toml::Table = text.parse().expect("TOML");
+        let command = Typed::command();
+        let names = command.get_arguments().filter_map(clap::Arg::get_long).filter(|name| *name != "config");
+        assert_eq!(names.count(), table.len(), "{text}");
+        assert_eq!(table["cors-origin"][0].as_str(), Some("https://a"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod config_file;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -49,6 +50,11 @@ enum Command {
     },
     /// Fine-tunes a small model with DPO, then MRPO, and shows what has changed.
     Demo(mrpo::demo::DemoArgs),
+    /// Tells how a server would be configured, without starting it.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Makes, lists and revokes the keys that people show to the server.
     Keys(commands::keys::KeysArgs),
     /// Adds, lists and removes a running server's models.
@@ -59,27 +65,38 @@ enum Command {
     Openapi,
 }
 
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Checks file, environment and flags as `mrpo serve` does, and prints what it would use.
+    Check(ServeArgs),
+}
+
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let typed = config_file::with_file(std::env::args_os().collect(), |name| std::env::var_os(name));
+    match typed.and_then(|typed| execute(Cli::parse_from(typed).command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Serve(args) => commands::serve::serve(args),
         Command::Run { directory, device, op_times } => commands::run::run(&directory, &device, op_times),
         Command::CheckDevice { device, json, only_accuracy } => {
             commands::check_device::check_device(&device, json, only_accuracy)
         }
         Command::Demo(args) => mrpo::demo::run(args),
+        Command::Config { command: ConfigCommand::Check(args) } => commands::config::check(args),
         Command::Keys(args) => commands::keys::keys(args),
         Command::Models(args) => commands::models::models(&args),
         Command::Export(args) => commands::export::export(args),
         Command::Openapi => {
             print!("{}", mrpo::http::document());
             Ok(())
-        }
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
         }
     }
 }

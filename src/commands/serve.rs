@@ -28,7 +28,8 @@ use crate::config::{Device, ServeArgs, ServeConfig};
 
 /// Serves until SIGTERM or SIGINT. Runs go on without the server; the next one picks them up again.
 pub(crate) fn serve(args: ServeArgs) -> Result<()> {
-    let config = args.resolve()?;
+    let mut config = args.resolve()?;
+    config.make_data_dir()?;
     log_to_stderr();
     let _only_server = lock(&config.api.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -45,6 +46,7 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
     );
     let store = Store::open(&config.api.data_dir).await?;
     config.check_listen(store.has_keys().await?)?;
+    let tls = config.tls.as_ref().map(|(certificate, key)| http::tls(certificate, key)).transpose()?;
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let launcher = Launcher::Local(match config.device {
         Device::Cpu => Local::on_cpu(program),
@@ -69,9 +71,10 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         )
     })?;
     // Programs that start a server on port 0 read this line; everything else goes to stderr.
-    println!("listening on http://{}", listener.local_addr()?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening on {scheme}://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    http::serve(listener, http::router(app), told_to_stop()?).await;
+    http::serve(listener, tls, http::router(app), told_to_stop()?).await;
     drop(stop_worker);
     working.await.context("the worker has crashed")?;
     store.close().await;

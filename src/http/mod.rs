@@ -8,6 +8,7 @@ mod api_keys;
 mod archive;
 mod checkpoint_files;
 mod checkpoints;
+mod cors;
 mod download;
 mod dry_runs;
 mod error;
@@ -40,6 +41,7 @@ mod reference_lists;
 mod reference_scores;
 mod serve;
 mod sharing;
+mod tls;
 mod upload;
 
 use std::{
@@ -63,7 +65,7 @@ use self::{
     observe::observe,
     rate::Rate,
 };
-pub use self::{openapi::document, serve::serve};
+pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{domain::AllowedRemotes, store::Store};
 
 /// What the API is allowed to do.
@@ -81,6 +83,8 @@ pub struct Settings {
     pub allow_path_models: bool,
     /// How many requests a second a key may make; any, without a number.
     pub requests_per_second: Option<NonZeroU32>,
+    /// The sites whose pages may use the API from a browser.
+    pub origins: Vec<Origin>,
     /// The other servers that may be registered as references (`remote:`).
     pub remotes: AllowedRemotes,
 }
@@ -128,6 +132,7 @@ impl App {
             max_checks: 1,
             allow_path_models: true,
             requests_per_second: None,
+            origins: Vec::new(),
             remotes: AllowedRemotes::default(),
         };
         let store = Store::open(data_dir).await.expect("store");
@@ -192,6 +197,7 @@ fn routes() -> OpenApiRouter<App> {
 /// The service: every route, and around it what every request gets.
 pub fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
+    let cors = cors::layer(&app.settings().origins);
     router
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
@@ -206,5 +212,6 @@ pub fn router(app: App) -> Router {
             ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not know {method}: see the Allow header"))
         })
         .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .layer(cors)
         .with_state(app)
 }
