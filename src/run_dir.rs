@@ -11,6 +11,7 @@
 //! export/                 what an export makes; whole when the run has succeeded
 //! ```
 
+mod disk;
 mod lines;
 mod scores;
 
@@ -27,7 +28,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use self::scores::{ScoresIn, read_all_scores};
+pub use self::{
+    disk::free_disk_bytes,
+    scores::{ScoresIn, read_all_scores},
+};
 use crate::domain::{EventRecord, HashedFile, RunSpec};
 
 /// How often, and how long apart, a process tries to take the lock.

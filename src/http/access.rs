@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Caller, FileId, FileRecord, InvalidId, ModelId, ModelRecord, Ownership, ReferenceList, ReferenceListId, Scope,
-        Secret, Viewer,
+        Caller, FileId, FileRecord, InvalidId, ModelId, ModelRecord, Ownership, ReferenceList, ReferenceListId, Role,
+        Scope, Secret, Viewer,
     },
     store::{AuditNote, Owned, Store, StoreError},
 };
@@ -167,6 +167,17 @@ pub(super) async fn change(app: &App, caller: &Caller, thing: &Owned) -> Result<
         thing.id()
     );
     Err(ApiError::new(ErrorCode::NotOwner, message))
+}
+
+/// Whether they may do what only admins do.
+///
+/// # Errors
+/// If not.
+pub(super) fn only_admins(caller: &Caller) -> Result<(), ApiError> {
+    if caller.role == Role::Admin {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::AdminsOnly, "only an admin may do this: ask one, or use an admin's key"))
 }
 
 /// What a request's body names, looked up through the eyes of whoever asks: what they may not see does not exist.

@@ -7,13 +7,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    access::By,
+    access::{By, only_admins},
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
     paging::{self, List},
 };
 use crate::{
-    domain::{ApiKey, Caller, KeyId, NewKey, Role, Scope, UserName},
+    domain::{ApiKey, KeyId, NewKey, Role, Scope, UserName},
     store::{AuditEntry, Page, unix_now},
 };
 
@@ -149,13 +149,6 @@ struct AuditQuery {
     /// How many at most, 1 to 100; 20 by default.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
-}
-
-fn only_admins(caller: &Caller) -> Result<(), ApiError> {
-    if caller.role == Role::Admin {
-        return Ok(());
-    }
-    Err(ApiError::new(ErrorCode::AdminsOnly, "only an admin may do this: ask one, or use an admin's key"))
 }
 
 /// Makes a key (admins)

@@ -36,6 +36,7 @@ mod observe;
 mod openapi;
 mod paging;
 mod previews;
+mod prometheus;
 mod rate;
 mod reference_lists;
 mod reference_scores;
@@ -63,6 +64,7 @@ use self::{
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
     observe::observe,
+    prometheus::Requests,
     rate::Rate,
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
@@ -103,6 +105,7 @@ struct Inner {
     in_flight: Semaphore,
     keys_asked: KeysAsked,
     rate: Rate,
+    requests: Requests,
     checks: FileChecks,
 }
 
@@ -118,8 +121,8 @@ impl App {
         }
         let in_flight = Semaphore::new(settings.max_requests);
         let rate = Rate::new(settings.requests_per_second);
-        let keys_asked = KeysAsked::default();
-        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, checks })))
+        let (keys_asked, requests) = (KeysAsked::default(), Requests::new());
+        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, requests, checks })))
     }
 
     /// An app on an empty data directory.
@@ -159,6 +162,10 @@ impl App {
         &self.0.keys_asked
     }
 
+    fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
     fn rate(&self) -> &Rate {
         &self.0.rate
     }
@@ -192,6 +199,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(sharing::router())
         .merge(api_keys::router())
         .merge(health::router())
+        .merge(prometheus::router())
 }
 
 /// The service: every route, and around it what every request gets.

@@ -36,10 +36,12 @@ pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     let mut response = answer(&app, req, next).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
+    let name = route.as_ref().map_or("none", |route| route.as_str());
+    app.requests().count(method.as_str(), name, response.status().as_u16(), started.elapsed());
     span.in_scope(|| {
         tracing::info!(
             %method,
-            route = route.as_ref().map_or("none", |r| r.as_str()),
+            route = name,
             status = response.status().as_u16(),
             duration_ms = started.elapsed().as_millis() as u64,
             "answered"

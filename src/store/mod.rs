@@ -22,6 +22,7 @@ mod reference_lists;
 mod reference_scores;
 mod runs;
 mod score_inventory;
+mod totals;
 mod transition;
 
 use std::{
@@ -49,6 +50,7 @@ pub use self::{
     reference_scores::{KeptScore, ScoreSet},
     runs::{Lease, Run, RunSubject, StopIntent},
     score_inventory::{KeptDataset, KeptScores},
+    totals::{JobCount, Totals},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();

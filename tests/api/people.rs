@@ -265,6 +265,37 @@ fn a_key_to_read_changes_nothing_and_the_log_tells_who_did() {
 }
 
 #[test]
+fn only_pages_of_named_sites_may_ask_from_a_browser() {
+    let server = Server::with(|settings| settings.origins = vec!["https://lab.example".parse().expect("an origin")]);
+    key(&server, None, &json!({"user": "root", "role": "admin"}));
+    let ask = |origin: &str| {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        // Browsers ask without a key.
+        server.send(Method::OPTIONS, "/v1/files", &headers, None)
+    };
+    let named = ask("https://lab.example");
+    assert_eq!((named.status, named.header("access-control-allow-origin")), (200, Some("https://lab.example")));
+    assert_eq!(ask("https://other.example").header("access-control-allow-origin"), None);
+    server.get_with("/v1/files", &[("origin", "https://lab.example")]).error(401, "unauthenticated");
+}
+
+#[test]
+fn numbers_of_everybody_are_for_admins() {
+    let server = Server::start();
+    let [root, ana, _] = team(&server);
+    things_of(&ana);
+    ana.get("/metrics").error(403, "admins_only");
+    let answer = root.get("/metrics");
+    let text = String::from_utf8(answer.body).expect("text");
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("mrpo_jobs{") && line.contains("owner=\"ana\"") && line.ends_with(" 1"))
+    );
+    // Addresses are patterns: no id makes a series.
+    assert!(text.contains("route=\"/v1/models/{model}/exports\"") && !text.contains(&ana.key_id), "{text}");
+}
+
+#[test]
 fn a_key_has_a_rate() {
     let server = Server::with(|settings| settings.requests_per_second = std::num::NonZeroU32::new(1));
     let root = key(&server, None, &json!({"user": "root", "role": "admin"}));

@@ -9,3 +9,4 @@ mod server;
 mod stories;
 #[path = "../training/tiny.rs"]
 mod tiny;
+mod tls;
