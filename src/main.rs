@@ -55,6 +55,10 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Writes a data directory into one file, while a server works on it.
+    Backup(commands::backup::BackupArgs),
+    /// Makes a data directory of a backup.
+    Restore(commands::backup::RestoreArgs),
     /// Makes, lists and revokes the keys that people show to the server.
     Keys(commands::keys::KeysArgs),
     /// Adds, lists and removes a running server's models.
@@ -91,6 +95,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo(args) => mrpo::demo::run(args),
         Command::Config { command: ConfigCommand::Check(args) } => commands::config::check(args),
+        Command::Backup(args) => commands::backup::backup(&args),
+        Command::Restore(args) => commands::backup::restore(&args),
         Command::Keys(args) => commands::keys::keys(args),
         Command::Models(args) => commands::models::models(&args),
         Command::Export(args) => commands::export::export(args),

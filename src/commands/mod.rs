@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub(crate) mod backup;
 pub(crate) mod check_device;
 pub(crate) mod config;
 pub(crate) mod export;

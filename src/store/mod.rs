@@ -98,6 +98,12 @@ impl Store {
         Ok(())
     }
 
+    /// Writes a copy of the database as it is at one moment to a file that is not there yet; others go on reading and writing.
+    pub async fn copy_to(&self, file: &Path) -> Result<()> {
+        sqlx::query("vacuum into ?").bind(file.to_string_lossy()).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Closes every connection; the write-ahead log is folded into the file.
     pub async fn close(&self) {
         self.pool.close().await;

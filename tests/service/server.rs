@@ -84,8 +84,18 @@ impl Server {
 
     /// Kills the server, not its runs, and starts another on the same data.
     pub(crate) fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Kills the server, not its runs.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts another on the same data.
+    pub(crate) fn start_again(&mut self) {
         (self.child, self.base) = spawn(self.directory.path(), &[]);
     }
 
