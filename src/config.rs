@@ -1,5 +1,7 @@
 //! The server's configuration, in two stages: what was typed ([`ServeArgs`]), then what is used ([`ServeConfig`]).
 
+mod file;
+
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +10,8 @@ use mrpo::{
     domain::AllowedRemotes,
     http::{Origin, Settings},
 };
+
+pub(crate) use self::file::with_file;
 
 /// How many requests are worked on at once. Far above what a team needs, far below what would hurt.
 const MAX_REQUESTS: usize = 256;

@@ -2,7 +2,6 @@
 
 mod commands;
 mod config;
-mod config_file;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -76,7 +75,7 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    let typed = config_file::with_file(std::env::args_os().collect(), |name| std::env::var_os(name));
+    let typed = config::with_file(std::env::args_os().collect(), |name| std::env::var_os(name));
     match typed.and_then(|typed| execute(Cli::parse_from(typed).command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

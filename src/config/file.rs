@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, Args, Command};
 use toml::{Table, Value};
 
-use crate::config::ServeArgs;
+use super::ServeArgs;
 
 /// The flag that names the file.
 const FLAG: &str = "--config";
