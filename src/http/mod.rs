@@ -12,6 +12,7 @@ mod download;
 mod dry_runs;
 mod error;
 mod error_body;
+mod event_stream;
 mod events;
 mod export_files;
 mod exports;
@@ -20,10 +21,12 @@ mod file_checks;
 mod file_object;
 mod file_overlap;
 mod files;
+mod frame;
 mod health;
 mod inspections;
 mod job_request;
 mod jobs;
+mod live;
 mod method_object;
 mod metrics;
 mod models;
@@ -40,6 +43,7 @@ mod reference_lists;
 mod reference_scores;
 mod serve;
 mod sharing;
+mod stream_tokens;
 mod upload;
 
 use std::{
@@ -60,8 +64,10 @@ use self::{
     access::{KeysAsked, guard},
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
+    live::Live,
     observe::observe,
     rate::Rate,
+    stream_tokens::StreamTokens,
 };
 pub use self::{openapi::document, serve::serve};
 use crate::{domain::AllowedRemotes, store::Store};
@@ -75,6 +81,8 @@ pub struct Settings {
     pub max_upload_bytes: u64,
     /// How many requests are worked on at once; more are told to come back.
     pub max_requests: usize,
+    /// How many streams of events there are at once; one key has half of them at most.
+    pub max_streams: usize,
     /// How many uploaded files are checked at once.
     pub max_checks: usize,
     /// Whether a client may register a model that lies on this machine (`path:`).
@@ -100,6 +108,8 @@ struct Inner {
     keys_asked: KeysAsked,
     rate: Rate,
     checks: FileChecks,
+    live: Arc<Live>,
+    stream_tokens: StreamTokens,
 }
 
 impl App {
@@ -115,7 +125,19 @@ impl App {
         let in_flight = Semaphore::new(settings.max_requests);
         let rate = Rate::new(settings.requests_per_second);
         let keys_asked = KeysAsked::default();
-        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, checks })))
+        let live = Live::open(store.clone(), settings.max_streams).await?;
+        let stream_tokens = StreamTokens::default();
+        Ok(Self(Arc::new(Inner {
+            store,
+            settings,
+            is_worker_alive,
+            in_flight,
+            keys_asked,
+            rate,
+            checks,
+            live,
+            stream_tokens,
+        })))
     }
 
     /// An app on an empty data directory.
@@ -125,6 +147,7 @@ impl App {
             data_dir: data_dir.to_owned(),
             max_upload_bytes: 1000,
             max_requests: 8,
+            max_streams: 8,
             max_checks: 1,
             allow_path_models: true,
             requests_per_second: None,
@@ -162,6 +185,14 @@ impl App {
         &self.0.checks
     }
 
+    fn live(&self) -> &Arc<Live> {
+        &self.0.live
+    }
+
+    fn stream_tokens(&self) -> &StreamTokens {
+        &self.0.stream_tokens
+    }
+
     fn is_worker_alive(&self) -> bool {
         (self.0.is_worker_alive)()
     }
@@ -180,6 +211,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(reference_scores::router())
         .merge(jobs::router())
         .merge(events::router())
+        .merge(stream_tokens::router())
         .merge(metrics::router())
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
@@ -190,7 +222,7 @@ fn routes() -> OpenApiRouter<App> {
 }
 
 /// The service: every route, and around it what every request gets.
-pub fn router(app: App) -> Router {
+fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
     router
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))

@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod inspections;
 mod jobs;
+mod live;
 mod models;
 mod owners;
 mod page;
@@ -23,6 +24,7 @@ mod reference_scores;
 mod runs;
 mod score_inventory;
 mod transition;
+mod write;
 
 use std::{
     path::{Path, PathBuf},
@@ -30,11 +32,14 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    SqlitePool,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use tokio::sync::watch;
+
+use self::write::Write;
 pub use self::{
     audit::{AuditEntry, AuditNote},
     errands::Errand,
@@ -42,6 +47,7 @@ pub use self::{
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
     jobs::{JobQuery, MetadataFilter},
+    live::LiveEvent,
     owners::Owned,
     page::Page,
     record::RunBatch,
@@ -57,6 +63,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    changed: watch::Sender<()>,
 }
 
 impl Store {
@@ -87,7 +94,7 @@ impl Store {
             .await
             .map_err(|e| opening(path.clone(), e.into()))?;
         MIGRATIONS.run(&pool).await.map_err(|e| opening(path, e))?;
-        Ok(Self { pool })
+        Ok(Self { pool, changed: watch::Sender::new(()) })
     }
 
     /// Asks the database for anything at all: whether the service can work.
@@ -102,8 +109,13 @@ impl Store {
     }
 
     /// A transaction that writes. It takes the write lock at once: one that began by reading could not wait for it later.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.pool.begin_with("begin immediate").await?)
+    async fn write(&self) -> Result<Write> {
+        Ok(Write::new(self.pool.begin_with("begin immediate").await?, self.changed.clone()))
+    }
+
+    /// Tells whenever this process has written something that belongs together: time to look for news.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 

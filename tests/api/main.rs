@@ -9,6 +9,7 @@ mod forms;
 mod given_scores;
 mod health;
 mod jobs;
+mod live;
 mod methods;
 mod models;
 mod objectives;
