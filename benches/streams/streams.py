@@ -95,6 +95,8 @@ async def main(args):
                 lag.append(at - written[data["step"]])
     live = [event for event in first if first[event] >= since]
     whole = sum(counts[event] == args.readers for event in live)
+    for error in {str(error) for error in errors}:
+        print("broken:", error)
     print(f"{len(live)} events live, {whole} of them had by all readers; {len(errors)} broken streams")
     for name, values in [("spread", spread), ("lag", lag)]:
         print(f"{name:7} p50 {1e3 * quantile(values, 0.5):8.1f} ms   p99 {1e3 * quantile(values, 0.99):8.1f} ms   n {len(values)}")

@@ -6,18 +6,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, Query, RawPathParams, Request, State},
+    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State},
     http::{HeaderMap, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 
 use super::{
     App,
     error::{ApiError, ErrorCode},
-    event_stream,
     observe::RequestId,
+    stream_tokens,
 };
 use crate::{
     domain::{
@@ -31,10 +30,8 @@ use crate::{
 const PUBLIC: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.json"];
 /// Routes that change nothing of what they name, although they are no GET: to see it is enough.
 const USES: [&str; 2] = ["/v1/models/{model}/preview", "/v1/models/{model}/exports"];
-/// Makes what a web page shows in place of a key: it lets look, so a key that only looks may have it.
-const STREAM_TOKENS: &str = "/v1/stream_tokens";
 /// The longest key that is looked up.
-const MAX_KEY_BYTES: usize = 256;
+pub(super) const MAX_KEY_BYTES: usize = 256;
 
 /// Whether everybody is asked for a key: from the first key on.
 #[derive(Debug, Default)]
@@ -56,7 +53,7 @@ pub(super) async fn guard(State(app): State<App>, params: RawPathParams, mut req
     if PUBLIC.contains(&route.as_str()) {
         return next.run(req).await;
     }
-    let token = stream_token(&route, &req);
+    let token = stream_tokens::shown(&route, &req);
     let caller = match admit(&app, (&route, &params, token), (req.method(), req.headers())).await {
         Ok(caller) => caller,
         Err(refusal) => return refusal.into_response(),
@@ -88,7 +85,7 @@ async fn admit(
 ) -> Result<Caller, ApiError> {
     let caller = caller(app, headers, token).await?;
     let only_looks = method == Method::GET || method == Method::HEAD;
-    if caller.scope == Scope::Read && !only_looks && route != STREAM_TOKENS {
+    if caller.scope == Scope::Read && !only_looks && route != stream_tokens::ROUTE {
         let message = "this key may only look (its scope is 'read'): use one with the scope 'write'";
         return Err(ApiError::new(ErrorCode::InsufficientScope, message));
     }
@@ -118,25 +115,6 @@ fn named(name: &str, value: &str) -> Result<Option<Owned>, InvalidId> {
         "export_id" => Owned::Export(value.parse()?),
         _ => return Ok(None),
     }))
-}
-
-/// The token in a stream's query (`?token=`); of no other request it is looked at.
-fn stream_token(route: &str, req: &Request) -> Option<Secret> {
-    let query: Query<StreamQuery> = Query::try_from_uri(req.uri()).ok()?;
-    let is_stream = match route {
-        "/v1/events" => true,
-        "/v1/fine_tuning/jobs/{job_id}/events" => event_stream::is_asked_for(query.stream, req.headers()),
-        _ => false,
-    };
-    let token = query.0.token.filter(|token| !token.is_empty() && token.len() <= MAX_KEY_BYTES)?;
-    (is_stream && req.method() == Method::GET).then(|| Secret::shown_by_client(&token))
-}
-
-/// What of a stream's query matters here.
-#[derive(Deserialize)]
-struct StreamQuery {
-    stream: Option<bool>,
-    token: Option<String>,
 }
 
 async fn caller(app: &App, headers: &HeaderMap, token: Option<Secret>) -> Result<Caller, ApiError> {

@@ -4,10 +4,12 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{Query, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
+use serde::Deserialize;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::Instant,
@@ -47,6 +49,24 @@ pub(super) struct Asked<'a> {
 pub(super) fn is_asked_for(said: Option<bool>, headers: &HeaderMap) -> bool {
     let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("text/event-stream"));
     said.unwrap_or_else(|| headers.get_all(header::ACCEPT).iter().any(accepts))
+}
+
+/// Whether a request to a route is for a stream.
+pub(super) fn is_stream(route: &str, req: &Request) -> bool {
+    req.method() == Method::GET
+        && match route {
+            "/v1/events" => true,
+            "/v1/fine_tuning/jobs/{job_id}/events" => {
+                let said = Query::try_from_uri(req.uri()).ok().and_then(|Query(SaidQuery { stream })| stream);
+                is_asked_for(said, req.headers())
+            }
+            _ => false,
+        }
+}
+
+#[derive(Deserialize)]
+struct SaidQuery {
+    stream: Option<bool>,
 }
 
 /// Begins a stream.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, broadcast},
+    sync::{Notify, Semaphore, SemaphorePermit, broadcast},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ use crate::{
 pub(super) const BATCH: usize = 100;
 /// How many batches a stream may be behind before it reads from the store.
 const N_WAITING: usize = 16;
+/// How many streams are opened at once; the others wait.
+const N_OPENING: usize = 32;
 /// How often it is asked whether those who read may still do so, and whether another process has written.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
@@ -92,8 +94,34 @@ pub(super) struct Live {
     seats: Mutex<Seats>,
     /// How many there may be; one key has half of them at most.
     max_streams: usize,
+    opening: Semaphore,
     recheck: Notify,
     end: CancellationToken,
+}
+
+/// How far the streams were told.
+#[derive(Debug)]
+struct Told {
+    last_seq: i64,
+    /// The last status of each job that has not ended.
+    statuses: BTreeMap<JobId, JobStatus>,
+    /// Jobs of which events were told and not yet all.
+    turned: BTreeMap<JobId, (JobStatus, Ownership)>,
+}
+
+impl Told {
+    /// The jobs whose status has changed, now that all their events were told.
+    fn turns(&mut self) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for (job, (status, ownership)) in std::mem::take(&mut self.turned) {
+            let before =
+                if status.is_final() { self.statuses.remove(&job) } else { self.statuses.insert(job.clone(), status) };
+            if before != Some(status) {
+                turns.push(Turn { job, status, ownership });
+            }
+        }
+        turns
+    }
 }
 
 impl Live {
@@ -105,6 +133,7 @@ impl Live {
             batches: broadcast::Sender::new(N_WAITING),
             seats: Mutex::default(),
             max_streams,
+            opening: Semaphore::new(N_OPENING),
             recheck: Notify::new(),
             end: CancellationToken::new(),
         });
@@ -120,6 +149,11 @@ impl Live {
     /// Asks at once whether those who read may still do so: a key was revoked, or a job is no longer shared.
     pub(super) fn recheck(&self) {
         self.recheck.notify_one();
+    }
+
+    /// Waits until one more stream may be opened: its request has no place among the others.
+    pub(super) async fn may_open(&self) -> Option<SemaphorePermit<'_>> {
+        self.opening.acquire().await.ok()
     }
 
     /// What comes from now on.
@@ -158,11 +192,11 @@ impl Live {
     }
 
     /// Reads the store whenever it has changed, and asks now and then who may still read.
-    async fn follow(self: Arc<Self>, mut last_seq: i64) {
+    async fn follow(self: Arc<Self>, last_seq: i64) {
         let mut changes = self.store.changes();
         let mut ticks = tokio::time::interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut statuses = BTreeMap::new();
+        let mut told = Told { last_seq, statuses: BTreeMap::new(), turned: BTreeMap::new() };
         loop {
             let is_time_to_check = tokio::select! {
                 () = self.end.cancelled() => return,
@@ -173,7 +207,7 @@ impl Live {
                 () = self.recheck.notified() => true,
                 _ = ticks.tick() => true,
             };
-            if let Err(e) = self.tell(&mut last_seq, &mut statuses).await {
+            if let Err(e) = self.tell(&mut told).await {
                 tracing::warn!(cause = &e as &dyn std::error::Error, "streams could not be fed; the next try is soon");
             }
             if is_time_to_check {
@@ -183,26 +217,18 @@ impl Live {
     }
 
     /// Hands everything new to the streams.
-    async fn tell(&self, last_seq: &mut i64, statuses: &mut BTreeMap<JobId, JobStatus>) -> Result<(), StoreError> {
-        let mut turned = BTreeMap::new();
+    async fn tell(&self, told: &mut Told) -> Result<(), StoreError> {
         loop {
-            let page = self.store.live_events(None, &Caller::ANYBODY.viewer(), *last_seq, BATCH).await?;
+            let page = self.store.live_events(None, &Caller::ANYBODY.viewer(), told.last_seq, BATCH).await?;
             let Some(last) = page.items.last() else { return Ok(()) };
-            *last_seq = last.event.seq;
+            told.last_seq = last.event.seq;
             let mut batch = Batch::default();
             for live in page.items {
-                turned.insert(live.event.job_id.clone(), (live.status, live.ownership.clone()));
+                told.turned.insert(live.event.job_id.clone(), (live.status, live.ownership.clone()));
                 batch.news.push(News { frame: Frame::of(&live), live });
             }
             if !page.has_more {
-                for (job, (status, ownership)) in std::mem::take(&mut turned) {
-                    if statuses.insert(job.clone(), status) != Some(status) {
-                        batch.turns.push(Turn { job: job.clone(), status, ownership });
-                    }
-                    if status.is_final() {
-                        statuses.remove(&job);
-                    }
-                }
+                batch.turns = told.turns();
             }
             // Nobody listens: nothing is lost, whoever comes reads from the store first.
             let _ = self.batches.send(Arc::new(batch));

@@ -44,6 +44,7 @@ mod reference_scores;
 mod serve;
 mod sharing;
 mod stream_tokens;
+mod tensorboard;
 mod upload;
 
 use std::{
@@ -213,6 +214,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(events::router())
         .merge(stream_tokens::router())
         .merge(metrics::router())
+        .merge(tensorboard::router())
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
         .merge(objectives::router())

@@ -6,15 +6,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use axum::extract::State;
-use serde::Serialize;
+use axum::extract::{Query, Request, State};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    access::By,
+    access::{By, MAX_KEY_BYTES},
     error::{ApiError, ErrorCode},
+    event_stream,
 };
 use crate::{
     domain::{Caller, Secret},
@@ -26,6 +27,9 @@ const LIFE_SECONDS: i64 = 600;
 /// How many one key may have at once, and how many there may be.
 const MAX_OF_KEY: usize = 256;
 const MAX_TOKENS: usize = 16_384;
+
+/// Where they are made. A token lets look, so a key that may only look makes them too.
+pub(super) const ROUTE: &str = "/v1/stream_tokens";
 
 /// The route.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -61,6 +65,20 @@ impl StreamTokens {
         let passes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         passes.get(&token.digest()).filter(|pass| now < pass.expires_at).map(|pass| pass.caller.clone())
     }
+}
+
+/// The token in a stream's query (`?token=`); at no other request's it is looked.
+pub(super) fn shown(route: &str, req: &Request) -> Option<Secret> {
+    if !event_stream::is_stream(route, req) {
+        return None;
+    }
+    let Query(TokenQuery { token }) = Query::try_from_uri(req.uri()).ok()?;
+    token.filter(|token| (1..=MAX_KEY_BYTES).contains(&token.len())).map(|token| Secret::shown_by_client(&token))
+}
+
+#[derive(Deserialize)]
+struct TokenQuery {
+    token: Option<String>,
 }
 
 /// What a web page opens streams with.

@@ -44,7 +44,7 @@ impl Stream {
     }
 
     /// Reads to the end.
-    fn to_end(mut self) -> String {
+    fn rest(mut self) -> String {
         self.socket.read_to_string(&mut self.text).expect("an end");
         self.text
     }
@@ -80,7 +80,7 @@ fn a_stream_tells_what_was_then_what_comes_and_ends_with_the_job() {
     server.post_empty(&format!("/v1/fine_tuning/jobs/{job}/pause")).ok();
     stream.until("\"paused\",\"is_final\"");
     server.post_empty(&format!("/v1/fine_tuning/jobs/{job}/cancel")).ok();
-    let frames = frames(&stream.to_end());
+    let frames = frames(&stream.rest());
 
     let listed = server.get(&events_of(&job)).ok();
     let told: Vec<_> = frames.iter().rev().filter_map(|f| f.id.clone()).collect();
@@ -102,7 +102,7 @@ fn who_comes_back_goes_on_after_what_they_have() {
     server.post_empty(&format!("/v1/fine_tuning/jobs/{job}/cancel")).ok();
     let all = ids(&server.get(&events_of(&job)).ok());
     let told = |path: &str, headers: &[(&str, &str)]| -> Vec<String> {
-        let text = Stream::open(&server, path, headers).to_end();
+        let text = Stream::open(&server, path, headers).rest();
         frames(&text).into_iter().rev().filter_map(|frame| frame.id).collect()
     };
     let path = events_of(&job);
@@ -128,8 +128,7 @@ fn as_openai_had_it_there_are_events_then_done() {
     let server = Server::start();
     let job = server.add_job();
     server.post_empty(&format!("/v1/fine_tuning/jobs/{job}/cancel")).ok();
-    let frames =
-        frames(&Stream::open(&server, &format!("{}?stream=true&format=openai", events_of(&job)), &[]).to_end());
+    let frames = frames(&Stream::open(&server, &format!("{}?stream=true&format=openai", events_of(&job)), &[]).rest());
     assert_eq!(frames.len(), 4);
     assert!(frames.iter().all(|frame| frame.event.is_none()));
     assert_eq!(data(&frames[0])["object"], "fine_tuning.job.event");
@@ -189,7 +188,7 @@ fn a_page_opens_streams_with_a_token_and_nothing_else() {
 
     // The key goes, and with it what was opened in its name.
     root.send(Method::DELETE, &format!("/v1/api_keys/{}", reader.key_id), None).ok();
-    assert!(!stream.to_end().contains("\"is_final\":true"));
+    assert!(!stream.rest().contains("\"is_final\":true"));
     server.get_with(&path, &[SSE]).error(401, "unauthenticated");
 }
 
@@ -203,7 +202,7 @@ fn a_stream_ends_when_its_job_is_no_longer_shared() {
     let mut stream = Stream::open(&server, &events_of(&job), &[SSE, ("authorization", &bo.authorization)]);
     stream.until("event: status");
     ana.post(&sharing, &json!({"shared": false})).ok();
-    stream.to_end();
+    stream.rest();
 }
 
 #[test]
@@ -230,7 +229,14 @@ fn streams_are_counted_and_end_with_the_server() {
     });
     let data_dir = server.stop();
     for stream in [first, third] {
-        stream.to_end();
+        stream.rest();
     }
     drop(data_dir);
+}
+
+#[test]
+fn streams_are_opened_where_no_request_finds_a_place() {
+    let server = Server::with(|settings| settings.max_requests = 0);
+    server.get("/v1/me").error(503, "overloaded");
+    Stream::open(&server, "/v1/events", &[]).until("retry:");
 }

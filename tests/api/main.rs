@@ -17,3 +17,4 @@ mod people;
 mod reference_lists;
 mod reference_scores;
 mod support;
+mod tensorboard;
