@@ -63,10 +63,19 @@ pub(crate) struct ServeArgs {
     /// How many requests a second one key may make, and twice as many at once.
     #[arg(long, env = "MRPO_REQUESTS_PER_SECOND", default_value = "200", value_name = "N")]
     pub(crate) requests_per_second: NonZeroU32,
+    /// How many streams of events there are at once; one key has half of them at most. Each is a connection.
+    #[arg(long, env = "MRPO_MAX_STREAMS", default_value_t = 2048, value_parser = max_streams, value_name = "N")]
+    pub(crate) max_streams: usize,
     /// Listen on more than this machine although there are no keys yet: whoever reaches the port can read every file,
     /// run jobs and delete models.
     #[arg(long)]
     pub(crate) allow_unauthenticated: bool,
+}
+
+/// Below the limit of connections, so that streams leave room for requests.
+fn max_streams(text: &str) -> Result<usize, String> {
+    let n: usize = text.parse().map_err(|e| format!("{e}"))?;
+    if n <= 3072 { Ok(n) } else { Err("at most 3072: the server has 4096 connections in all".to_owned()) }
 }
 
 /// What jobs compute on.
@@ -127,6 +136,7 @@ impl ServeArgs {
                 data_dir,
                 max_upload_bytes: self.max_upload_bytes,
                 max_requests: MAX_REQUESTS,
+                max_streams: self.max_streams,
                 max_checks: MAX_CHECKS,
                 allow_path_models: self.allow_path_models,
                 origins: self.cors_origin,

@@ -218,7 +218,9 @@ async fn revoke_key(
     Id(id): Id<KeyId>,
 ) -> Result<axum::Json<ApiKeyObject>, ApiError> {
     only_admins(&caller)?;
-    Ok(axum::Json(app.store().revoke_key(&id).await?.into()))
+    let revoked = app.store().revoke_key(&id).await?;
+    app.live().recheck();
+    Ok(axum::Json(revoked.into()))
 }
 
 /// Tells who asks

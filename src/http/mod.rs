@@ -13,6 +13,7 @@ mod download;
 mod dry_runs;
 mod error;
 mod error_body;
+mod event_stream;
 mod events;
 mod export_files;
 mod exports;
@@ -21,10 +22,12 @@ mod file_checks;
 mod file_object;
 mod file_overlap;
 mod files;
+mod frame;
 mod health;
 mod inspections;
 mod job_request;
 mod jobs;
+mod live;
 mod method_object;
 mod metrics;
 mod models;
@@ -42,6 +45,8 @@ mod reference_lists;
 mod reference_scores;
 mod serve;
 mod sharing;
+mod stream_tokens;
+mod tensorboard;
 mod tls;
 mod upload;
 
@@ -63,9 +68,11 @@ use self::{
     access::{KeysAsked, guard},
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
+    live::Live,
     observe::observe,
     prometheus::Requests,
     rate::Rate,
+    stream_tokens::StreamTokens,
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{domain::AllowedRemotes, store::Store};
@@ -79,6 +86,8 @@ pub struct Settings {
     pub max_upload_bytes: u64,
     /// How many requests are worked on at once; more are told to come back.
     pub max_requests: usize,
+    /// How many streams of events there are at once; one key has half of them at most.
+    pub max_streams: usize,
     /// How many uploaded files are checked at once.
     pub max_checks: usize,
     /// Whether a client may register a model that lies on this machine (`path:`).
@@ -107,6 +116,8 @@ struct Inner {
     rate: Rate,
     requests: Requests,
     checks: FileChecks,
+    live: Arc<Live>,
+    stream_tokens: StreamTokens,
 }
 
 impl App {
@@ -122,7 +133,20 @@ impl App {
         let in_flight = Semaphore::new(settings.max_requests);
         let rate = Rate::new(settings.requests_per_second);
         let (keys_asked, requests) = (KeysAsked::default(), Requests::new());
-        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, requests, checks })))
+        let live = Live::open(store.clone(), settings.max_streams).await?;
+        let stream_tokens = StreamTokens::default();
+        Ok(Self(Arc::new(Inner {
+            store,
+            settings,
+            is_worker_alive,
+            in_flight,
+            keys_asked,
+            rate,
+            requests,
+            checks,
+            live,
+            stream_tokens,
+        })))
     }
 
     /// An app on an empty data directory.
@@ -132,6 +156,7 @@ impl App {
             data_dir: data_dir.to_owned(),
             max_upload_bytes: 1000,
             max_requests: 8,
+            max_streams: 8,
             max_checks: 1,
             allow_path_models: true,
             requests_per_second: None,
@@ -174,6 +199,14 @@ impl App {
         &self.0.checks
     }
 
+    fn live(&self) -> &Arc<Live> {
+        &self.0.live
+    }
+
+    fn stream_tokens(&self) -> &StreamTokens {
+        &self.0.stream_tokens
+    }
+
     fn is_worker_alive(&self) -> bool {
         (self.0.is_worker_alive)()
     }
@@ -192,7 +225,9 @@ fn routes() -> OpenApiRouter<App> {
         .merge(reference_scores::router())
         .merge(jobs::router())
         .merge(events::router())
+        .merge(stream_tokens::router())
         .merge(metrics::router())
+        .merge(tensorboard::router())
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
         .merge(objectives::router())
@@ -203,7 +238,7 @@ fn routes() -> OpenApiRouter<App> {
 }
 
 /// The service: every route, and around it what every request gets.
-pub fn router(app: App) -> Router {
+fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
     let cors = cors::layer(&app.settings().origins);
     router

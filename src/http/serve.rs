@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -16,6 +15,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
+use super::{App, router};
+
 /// How long the head of a request may take, and how long an idle connection is kept.
 const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take to agree on how to encrypt.
@@ -23,10 +24,12 @@ const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long requests that are being answered may go on after the server was told to stop.
 const MAX_FAREWELL: Duration = Duration::from_secs(10);
 /// The most connections at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 4096;
 
-/// Serves until `stop` is done, then finishes what is being answered, for ten seconds at most; encrypted, where `tls` is given.
-pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: impl Future<Output = ()>) {
+/// Serves until `stop` is done, then ends every stream and finishes what is being answered, for ten seconds at most; encrypted, where
+/// `tls` is given.
+pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, app: App, stop: impl Future<Output = ()>) {
+    let router = router(app.clone());
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(MAX_HEAD_TIME);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -54,6 +57,7 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Rout
         });
     }
     drop(listener);
+    app.live().end();
     if tokio::time::timeout(MAX_FAREWELL, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still being answered after {} seconds: cut off", MAX_FAREWELL.as_secs());
     }

@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod inspections;
 mod jobs;
+mod live;
 mod models;
 mod owners;
 mod page;
@@ -24,6 +25,7 @@ mod runs;
 mod score_inventory;
 mod totals;
 mod transition;
+mod write;
 
 use std::{
     path::{Path, PathBuf},
@@ -31,11 +33,14 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    SqlitePool,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use tokio::sync::watch;
+
+use self::write::Write;
 pub use self::{
     audit::{AuditEntry, AuditNote},
     errands::Errand,
@@ -43,6 +48,7 @@ pub use self::{
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
     jobs::{JobQuery, MetadataFilter},
+    live::LiveEvent,
     owners::Owned,
     page::Page,
     record::RunBatch,
@@ -59,6 +65,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    changed: watch::Sender<()>,
 }
 
 impl Store {
@@ -89,7 +96,7 @@ impl Store {
             .await
             .map_err(|e| opening(path.clone(), e.into()))?;
         MIGRATIONS.run(&pool).await.map_err(|e| opening(path, e))?;
-        Ok(Self { pool })
+        Ok(Self { pool, changed: watch::Sender::new(()) })
     }
 
     /// Asks the database for anything at all: whether the service can work.
@@ -110,8 +117,13 @@ impl Store {
     }
 
     /// A transaction that writes. It takes the write lock at once: one that began by reading could not wait for it later.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.pool.begin_with("begin immediate").await?)
+    async fn write(&self) -> Result<Write> {
+        Ok(Write::new(self.pool.begin_with("begin immediate").await?, self.changed.clone()))
+    }
+
+    /// Tells whenever this process has written something that belongs together: time to look for news.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Result, RunEnd, RunSubject, Store,
     column::{json as to_json, word},
     exports,
-    history::{EventKind, MetricKind},
+    history::{CHECKPOINT, EventKind, MetricKind},
     inspections, jobs,
     models::{self, Made, insert_made},
     record_end, reference_scores,
@@ -228,12 +228,12 @@ impl Line<'_> {
         let model = ModelId::of_checkpoint(&tuned, summary.step);
         let made = Made { job: self.job, base: &spec.model, id: &model, info: &summary.model, at: self.at() };
         insert_made(self.db, &made).await?;
-        let id = CheckpointId::new();
-        sqlx::query(
+        // The conflict changes nothing but gives the id that stands.
+        let id: String = sqlx::query_scalar(
             "insert into checkpoints (id, job_id, step, directory, model_id, metrics, size_bytes, created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (job_id, step) do nothing",
+             values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (job_id, step) do update set id = id returning id",
         )
-        .bind(id.as_str())
+        .bind(CheckpointId::new().as_str())
         .bind(self.job.as_str())
         .bind(summary.step as i64)
         .bind(&summary.directory)
@@ -241,7 +241,7 @@ impl Line<'_> {
         .bind(to_json(&summary.metrics))
         .bind(summary.size_bytes as i64)
         .bind(self.at())
-        .execute(&mut *self.db)
+        .fetch_one(&mut *self.db)
         .await?;
         // The run gets ahead: if it dies now, it does not die where it died before.
         sqlx::query("update runs set n_deaths = 0 where run_id = ?")
@@ -249,7 +249,7 @@ impl Line<'_> {
             .execute(&mut *self.db)
             .await?;
         let message = format!("Checkpoint created at step {}", summary.step);
-        let data = json!({"step": summary.step, "model": model});
+        let data = json!({"step": summary.step, "model": model, CHECKPOINT: id});
         self.event(EventKind::Message, Level::Info, &message, Some(&data)).await
     }
 

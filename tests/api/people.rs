@@ -6,27 +6,27 @@ use ureq::http::Method;
 use crate::support::{Answer, Server, pairs};
 
 /// A client with a key.
-struct Person<'a> {
-    server: &'a Server,
-    authorization: String,
-    key_id: String,
+pub(crate) struct Person<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) authorization: String,
+    pub(crate) key_id: String,
 }
 
 impl Person<'_> {
-    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    pub(crate) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let headers = [("authorization", self.authorization.as_str()), ("content-type", "application/json")];
         self.server.send(method, path, &headers, body.map(|body| body.to_string().into_bytes()))
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None)
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, Some(body))
     }
 
-    fn upload(&self) -> String {
+    pub(crate) fn upload(&self) -> String {
         let form = format!(
             "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfine-tune\r\n--XX\r\n\
              Content-Disposition: form-data; name=\"file\"; filename=\"pairs.jsonl\"\r\n\r\n{}\r\n--XX--\r\n",
@@ -38,12 +38,12 @@ impl Person<'_> {
     }
 }
 
-fn id_of(body: &Value) -> String {
+pub(crate) fn id_of(body: &Value) -> String {
     body["id"].as_str().expect("an id").to_owned()
 }
 
 /// Makes a key as `by`; the first one as anybody.
-fn key<'a>(server: &'a Server, by: Option<&Person<'_>>, request: &Value) -> Person<'a> {
+pub(crate) fn key<'a>(server: &'a Server, by: Option<&Person<'_>>, request: &Value) -> Person<'a> {
     let made = match by {
         Some(admin) => admin.post("/v1/api_keys", request),
         None => server.post("/v1/api_keys", request),
@@ -57,7 +57,7 @@ fn key<'a>(server: &'a Server, by: Option<&Person<'_>>, request: &Value) -> Pers
 }
 
 /// An admin and two members.
-fn team(server: &Server) -> [Person<'_>; 3] {
+pub(crate) fn team(server: &Server) -> [Person<'_>; 3] {
     let root = key(server, None, &json!({"user": "root", "role": "admin"}));
     let ana = key(server, Some(&root), &json!({"user": "ana"}));
     let bo = key(server, Some(&root), &json!({"user": "bo"}));
@@ -65,7 +65,7 @@ fn team(server: &Server) -> [Person<'_>; 3] {
 }
 
 /// A file, a model, a list, a job and an export of one person, as what the parts of addresses are called.
-fn things_of(person: &Person<'_>) -> [(&'static str, String); 5] {
+pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 5] {
     let file = person.upload();
     let model = format!("{}-model", person.key_id);
     person.post("/v1/models", &json!({"id": model, "source": "path:/models/x"})).ok();

@@ -97,6 +97,7 @@ impl Server {
             data_dir: data_dir.path().to_owned(),
             max_upload_bytes: 1 << 20,
             max_requests: 64,
+            max_streams: 16,
             max_checks: 2,
             allow_path_models: true,
             requests_per_second: None,
@@ -112,7 +113,7 @@ impl Server {
             let app = App::open(store, settings, Arc::new(move || alive.load(Ordering::Relaxed))).await.expect("app");
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
             let address = listener.local_addr().expect("address");
-            tokio::spawn(http::serve(listener, None, http::router(app), async {
+            tokio::spawn(http::serve(listener, None, app, async {
                 let _ = stopped.await;
             }));
             address
