@@ -95,6 +95,8 @@ generated_id!(/** One line of a job's history. */ EventId, "event id", "ftevent-
 generated_id!(/** A saved state of a job. */ CheckpointId, "checkpoint id", "ftckpt-");
 generated_id!(/** A question about a model. */ InspectionId, "inspection id", "inspect-");
 generated_id!(/** A model written for other programs. */ ExportId, "export id", "export-");
+generated_id!(/** A file on its way in. */ UploadId, "upload id", "upload_");
+generated_id!(/** One part of an upload. */ PartId, "part id", "part_");
 generated_id!(/** A person's key. */ KeyId, "key id", "key-");
 generated_id!(/** One execution, with its own directory. */ RunId, "run id", "run-");
 

@@ -19,11 +19,14 @@ mod extract;
 mod file_checks;
 mod file_object;
 mod file_overlap;
+mod file_request;
 mod files;
+mod form;
 mod health;
 mod inspections;
 mod job_request;
 mod jobs;
+mod join;
 mod method_object;
 mod metrics;
 mod models;
@@ -40,7 +43,8 @@ mod reference_lists;
 mod reference_scores;
 mod serve;
 mod sharing;
-mod upload;
+mod upload_object;
+mod uploads;
 
 use std::{
     num::NonZeroU32,
@@ -55,6 +59,7 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 use self::{
     access::{KeysAsked, guard},
@@ -62,6 +67,7 @@ use self::{
     file_checks::FileChecks,
     observe::observe,
     rate::Rate,
+    uploads::AtWork,
 };
 pub use self::{openapi::document, serve::serve};
 use crate::{domain::AllowedRemotes, store::Store};
@@ -100,6 +106,7 @@ struct Inner {
     keys_asked: KeysAsked,
     rate: Rate,
     checks: FileChecks,
+    uploads_at_work: AtWork,
 }
 
 impl App {
@@ -107,7 +114,8 @@ impl App {
     pub async fn open(store: Store, settings: Settings, is_worker_alive: IsWorkerAlive) -> anyhow::Result<Self> {
         let files = settings.data_dir.join("files");
         fs_err::create_dir_all(&files)?;
-        files::clear_uploads(&settings.data_dir.join("tmp"))?;
+        form::clear(&settings.data_dir.join("tmp"))?;
+        uploads::clear_orphans(&store, &settings.data_dir.join(uploads::PARTS)).await?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
             checks.begin(&file);
@@ -115,7 +123,9 @@ impl App {
         let in_flight = Semaphore::new(settings.max_requests);
         let rate = Rate::new(settings.requests_per_second);
         let keys_asked = KeysAsked::default();
-        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, checks })))
+        let uploads_at_work = AtWork::default();
+        let inner = Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, checks, uploads_at_work };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// An app on an empty data directory.
@@ -162,6 +172,15 @@ impl App {
         &self.0.checks
     }
 
+    /// A name for a file that is on its way in.
+    fn temp_file(&self) -> PathBuf {
+        self.data_dir().join("tmp").join(format!("{}{}", form::TEMP_PREFIX, Uuid::now_v7().simple()))
+    }
+
+    fn uploads_at_work(&self) -> &AtWork {
+        &self.0.uploads_at_work
+    }
+
     fn is_worker_alive(&self) -> bool {
         (self.0.is_worker_alive)()
     }
@@ -171,6 +190,7 @@ impl App {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(files::router())
+        .merge(uploads::router())
         .merge(file_overlap::router())
         .merge(models::router())
         .merge(previews::router())

@@ -23,6 +23,7 @@ mod reference_scores;
 mod runs;
 mod score_inventory;
 mod transition;
+mod uploads;
 
 use std::{
     path::{Path, PathBuf},

@@ -16,3 +16,4 @@ mod people;
 mod reference_lists;
 mod reference_scores;
 mod support;
+mod uploads;
