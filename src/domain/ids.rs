@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -99,6 +100,18 @@ generated_id!(/** A file on its way in. */ UploadId, "upload id", "upload_");
 generated_id!(/** One part of an upload. */ PartId, "part id", "part_");
 generated_id!(/** A person's key. */ KeyId, "key id", "key-");
 generated_id!(/** One execution, with its own directory. */ RunId, "run id", "run-");
+
+impl FileId {
+    /// The id of a file that a job makes, by what it is: always the same one.
+    pub fn made_by(job: &JobId, what: &str) -> Self {
+        let digest = Sha256::digest(format!("{job} {what}"));
+        Self(format!(
+            "{}{}",
+            Self::PREFIX,
+            digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
+        ))
+    }
+}
 
 /// The name a model is served under: chosen by whoever registers it, or made by a job (`ft:BASE:SUFFIX:ID`).
 ///

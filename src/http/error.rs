@@ -48,6 +48,7 @@ pub(super) enum ErrorCode {
     TooMany,
     UploadEnded,
     InProgress,
+    KeyReused,
     BodyTooLarge,
     UnsupportedMediaType,
     RangeNotSatisfiable,
@@ -104,6 +105,9 @@ impl ErrorCode {
             Self::InUse => ("in_use", S::CONFLICT, "Something still uses it"),
             Self::TooMany => ("too_many", S::CONFLICT, "There are as many as there may be"),
             Self::UploadEnded => ("upload_ended", S::CONFLICT, "The upload takes no more parts"),
+            Self::KeyReused => {
+                ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, "The key belongs to another request")
+            }
             Self::InProgress => ("in_progress", S::CONFLICT, "It is being worked on"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::UnsupportedMediaType => {

@@ -10,6 +10,7 @@ mod checkpoint_files;
 mod checkpoints;
 mod download;
 mod dry_runs;
+mod elsewhere;
 mod error;
 mod error_body;
 mod events;
@@ -41,6 +42,7 @@ mod previews;
 mod rate;
 mod reference_lists;
 mod reference_scores;
+mod replay;
 mod serve;
 mod sharing;
 mod upload_object;
@@ -67,6 +69,7 @@ use self::{
     file_checks::FileChecks,
     observe::observe,
     rate::Rate,
+    replay::replay,
     uploads::AtWork,
 };
 pub use self::{openapi::document, serve::serve};
@@ -116,6 +119,7 @@ impl App {
         fs_err::create_dir_all(&files)?;
         form::clear(&settings.data_dir.join("tmp"))?;
         uploads::clear_orphans(&store, &settings.data_dir.join(uploads::PARTS)).await?;
+        store.free_unanswered().await?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
             checks.begin(&file);
@@ -213,13 +217,12 @@ fn routes() -> OpenApiRouter<App> {
 pub fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
     router
+        .route_layer(middleware::from_fn_with_state(app.clone(), replay))
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
-            ApiError::new(
-                ErrorCode::RouteNotFound,
-                format!("there is nothing at {path}; GET /openapi.json lists what there is"),
-            )
+            let way_out = elsewhere::way_out(&path).unwrap_or("GET /openapi.json lists what there is");
+            ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}: {way_out}"))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();

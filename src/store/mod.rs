@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod inspections;
 mod jobs;
+mod kept_replies;
 mod models;
 mod owners;
 mod page;
@@ -43,6 +44,7 @@ pub use self::{
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
     jobs::{JobQuery, MetadataFilter},
+    kept_replies::{KeptReply, ReplyClaim, ReplySlot},
     owners::Owned,
     page::Page,
     record::RunBatch,

@@ -18,7 +18,7 @@ impl Worker {
             return Ok(false);
         }
         self.expired_at = now;
-        let mut changed = self.store.expire_uploads(now).await? > 0;
+        let mut changed = self.store.expire_uploads(now).await? + self.store.expire_replies(now).await? > 0;
         for part in self.store.parts_left_over(MAX_AT_ONCE).await? {
             if remove(&self.config.data_dir.join("uploads").join(part.as_str())).await {
                 self.store.forget_part(&part).await?;

@@ -8,6 +8,7 @@ mod expiry;
 mod heartbeat;
 mod leftovers;
 mod observe;
+mod results;
 mod scores;
 mod spec;
 mod start;

@@ -15,5 +15,6 @@ mod objectives;
 mod people;
 mod reference_lists;
 mod reference_scores;
+mod repeats;
 mod support;
 mod uploads;

@@ -6,6 +6,7 @@ mod migrations;
 mod processes;
 mod records;
 mod restart;
+mod results;
 mod scores;
 mod store;
 mod stories;
