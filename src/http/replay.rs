@@ -97,22 +97,32 @@ async fn answer(app: App, sameness: Sameness, req: Request, next: Next) -> Resul
     };
     let caller = parts.extensions.get::<Caller>().and_then(|caller| caller.user.as_ref());
     let slot = ReplySlot { caller: caller.map_or("", UserName::as_str).to_owned(), key, fingerprint };
-    match app.store().claim_reply(&slot, since, now).await? {
-        ReplyClaim::Free => {}
-        ReplyClaim::Kept(reply) => return replayed(reply),
+    let req = Request::from_parts(parts, Body::from(bytes));
+    // On its own from here on: a client that hangs up leaves no slot taken for ever, and finds it done when it sends it again.
+    let done = tokio::spawn(async move { once(&app, &slot, (since, now), req, next).await }.in_current_span());
+    done.await.map_err(ApiError::internal)?
+}
+
+/// Works on a request unless its slot holds something from `since` on.
+async fn once(
+    app: &App,
+    slot: &ReplySlot,
+    (since, now): (i64, i64),
+    req: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match app.store().claim_reply(slot, since, now).await? {
+        ReplyClaim::Free => keep(app, slot, next.run(req).await).await,
+        ReplyClaim::Kept(reply) => replayed(reply),
         ReplyClaim::InProgress => {
             let message = "the same request is still being worked on: ask again in a moment";
-            return Err(ApiError::new(ErrorCode::InProgress, message));
+            Err(ApiError::new(ErrorCode::InProgress, message))
         }
         ReplyClaim::OfAnother => {
             let message = "this Idempotency-Key was used for another request: give each request a key of its own";
-            return Err(ApiError::new(ErrorCode::KeyReused, message).param(KEY.as_str()));
+            Err(ApiError::new(ErrorCode::KeyReused, message).param(KEY.as_str()))
         }
     }
-    let req = Request::from_parts(parts, Body::from(bytes));
-    // On its own: a client that hangs up and sends it again finds it done.
-    let done = tokio::spawn(async move { keep(&app, &slot, next.run(req).await).await }.in_current_span());
-    done.await.map_err(ApiError::internal)?
 }
 
 /// Keeps an answer that is a success; after any other the same request may be tried again.

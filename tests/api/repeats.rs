@@ -25,7 +25,7 @@ fn prepared() -> (Server, Value) {
     (server, body)
 }
 
-/// Sends a request and hangs up before its answer.
+/// Sends a request and hangs up without reading its answer, when the server has done what it asks.
 fn cut(server: &Server, header: (&str, &str), body: &Value) {
     let body = body.to_string();
     let head = format!(
@@ -34,8 +34,9 @@ fn cut(server: &Server, header: (&str, &str), body: &Value) {
         header.1,
         body.len()
     );
-    drop(server.begin(&[head.into_bytes(), body.into_bytes()].concat()));
+    let connection = server.begin(&[head.into_bytes(), body.into_bytes()].concat());
     wait_until("the job is there", || n_jobs(server) == 1);
+    drop(connection);
 }
 
 #[test]
