@@ -33,8 +33,8 @@ pub(crate) struct ServeArgs {
     /// What jobs compute on: `cpu`, or `cuda`: slot N takes GPU N.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
-    /// The largest file that may be uploaded.
-    #[arg(long, env = "MRPO_MAX_UPLOAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    /// The largest file that may be uploaded, whole or in parts.
+    #[arg(long, env = "MRPO_MAX_UPLOAD_BYTES", default_value_t = 8 << 30, value_name = "BYTES")]
     pub(crate) max_upload_bytes: u64,
     /// Whether a client may register a model by its path on this machine (`path:`).
     #[arg(long, env = "MRPO_ALLOW_PATH_MODELS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -223,7 +223,7 @@ mod tests {
     fn what_was_not_typed_has_its_default() {
         let config = resolve(&[]).expect("valid");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8111");
-        assert_eq!((config.slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 512 << 20));
+        assert_eq!((config.slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 8 << 30));
         assert!(config.api.allow_path_models && config.api.data_dir.is_absolute());
         assert!(!resolve(&["--allow-path-models=false"]).expect("valid").api.allow_path_models);
     }

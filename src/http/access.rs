@@ -109,6 +109,7 @@ async fn admit(
 fn named(name: &str, value: &str) -> Result<Option<Owned>, InvalidId> {
     Ok(Some(match name {
         "file_id" => Owned::File(value.parse()?),
+        "upload_id" => Owned::Upload(value.parse()?),
         "model" => Owned::Model(value.parse()?),
         "reference_list_id" => Owned::ReferenceList(value.parse()?),
         "job_id" => Owned::Job(value.parse()?),

@@ -39,11 +39,16 @@ pub(super) enum ErrorCode {
     CheckpointNotFound,
     KeyNotFound,
     ExportNotFound,
+    UploadNotFound,
     MethodNotAllowed,
     IllegalTransition,
     NotReady,
     AlreadyExists,
     InUse,
+    TooMany,
+    UploadEnded,
+    InProgress,
+    KeyReused,
     BodyTooLarge,
     UnsupportedMediaType,
     RangeNotSatisfiable,
@@ -90,6 +95,7 @@ impl ErrorCode {
             Self::JobNotFound => ("job_not_found", S::NOT_FOUND, "There is no such job"),
             Self::CheckpointNotFound => ("checkpoint_not_found", S::NOT_FOUND, "There is no such checkpoint"),
             Self::ExportNotFound => ("export_not_found", S::NOT_FOUND, "There is no such export"),
+            Self::UploadNotFound => ("upload_not_found", S::NOT_FOUND, "There is no such upload"),
             Self::KeyNotFound => ("key_not_found", S::NOT_FOUND, "There is no such key"),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", S::METHOD_NOT_ALLOWED, "This address does not know the method")
@@ -99,6 +105,12 @@ impl ErrorCode {
             Self::NotReady => ("not_ready", S::CONFLICT, "It is not ready yet"),
             Self::AlreadyExists => ("already_exists", S::CONFLICT, "The name is taken"),
             Self::InUse => ("in_use", S::CONFLICT, "Something still uses it"),
+            Self::TooMany => ("too_many", S::CONFLICT, "There are as many as there may be"),
+            Self::UploadEnded => ("upload_ended", S::CONFLICT, "The upload takes no more parts"),
+            Self::KeyReused => {
+                ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, "The key belongs to another request")
+            }
+            Self::InProgress => ("in_progress", S::CONFLICT, "It is being worked on"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::UnsupportedMediaType => {
                 ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, "The content type is not supported")
@@ -222,11 +234,14 @@ impl IntoResponse for ApiError {
         self.log();
         let status = self.code.status();
         let retry = match self.code {
+            // The only conflict that passes.
+            ErrorCode::InProgress => Some("true"),
             // Nothing changes by asking again.
             _ if status == StatusCode::CONFLICT => Some("false"),
             ErrorCode::DiskFull => Some("false"),
             _ => None,
         };
+        let passes = self.code == ErrorCode::InProgress;
         let body = serde_json::to_vec(&self.body()).expect("texts and numbers always serialise");
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if let Some(retry) = retry {
@@ -235,7 +250,7 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        if passes || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -251,6 +266,7 @@ fn not_found(kind: &str) -> ErrorCode {
         "checkpoint" => ErrorCode::CheckpointNotFound,
         "key" => ErrorCode::KeyNotFound,
         "export" => ErrorCode::ExportNotFound,
+        "upload" => ErrorCode::UploadNotFound,
         _ => ErrorCode::JobNotFound,
     }
 }
@@ -274,6 +290,8 @@ impl From<StoreError> for ApiError {
             StoreError::UnknownAfter { .. } => ErrorCode::UnknownCursor,
             StoreError::Exists { .. } => ErrorCode::AlreadyExists,
             StoreError::InUse { .. } => ErrorCode::InUse,
+            StoreError::TooMany { .. } => ErrorCode::TooMany,
+            StoreError::UploadEnded { .. } => ErrorCode::UploadEnded,
             StoreError::Unusable { .. } => ErrorCode::InvalidRequest,
             StoreError::IllegalTransition(_) => ErrorCode::IllegalTransition,
             _ if e.is_disk_full() => return Self::disk_full(e),

@@ -11,6 +11,7 @@ mod checkpoints;
 mod cors;
 mod download;
 mod dry_runs;
+mod elsewhere;
 mod error;
 mod error_body;
 mod event_stream;
@@ -21,12 +22,15 @@ mod extract;
 mod file_checks;
 mod file_object;
 mod file_overlap;
+mod file_request;
 mod files;
+mod form;
 mod frame;
 mod health;
 mod inspections;
 mod job_request;
 mod jobs;
+mod join;
 mod live;
 mod method_object;
 mod metrics;
@@ -43,12 +47,14 @@ mod prometheus;
 mod rate;
 mod reference_lists;
 mod reference_scores;
+mod replay;
 mod serve;
 mod sharing;
 mod stream_tokens;
 mod tensorboard;
 mod tls;
-mod upload;
+mod upload_object;
+mod uploads;
 
 use std::{
     num::NonZeroU32,
@@ -63,6 +69,7 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 use self::{
     access::{KeysAsked, guard},
@@ -72,7 +79,9 @@ use self::{
     observe::observe,
     prometheus::Requests,
     rate::Rate,
+    replay::replay,
     stream_tokens::StreamTokens,
+    uploads::AtWork,
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{domain::AllowedRemotes, store::Store};
@@ -118,6 +127,7 @@ struct Inner {
     checks: FileChecks,
     live: Arc<Live>,
     stream_tokens: StreamTokens,
+    uploads_at_work: AtWork,
 }
 
 impl App {
@@ -125,7 +135,9 @@ impl App {
     pub async fn open(store: Store, settings: Settings, is_worker_alive: IsWorkerAlive) -> anyhow::Result<Self> {
         let files = settings.data_dir.join("files");
         fs_err::create_dir_all(&files)?;
-        files::clear_uploads(&settings.data_dir.join("tmp"))?;
+        form::clear(&settings.data_dir.join("tmp"))?;
+        uploads::clear_orphans(&store, &settings.data_dir.join(uploads::PARTS)).await?;
+        store.free_unanswered().await?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
             checks.begin(&file);
@@ -134,7 +146,7 @@ impl App {
         let rate = Rate::new(settings.requests_per_second);
         let (keys_asked, requests) = (KeysAsked::default(), Requests::new());
         let live = Live::open(store.clone(), settings.max_streams).await?;
-        let stream_tokens = StreamTokens::default();
+        let (stream_tokens, uploads_at_work) = (StreamTokens::default(), AtWork::default());
         Ok(Self(Arc::new(Inner {
             store,
             settings,
@@ -146,6 +158,7 @@ impl App {
             checks,
             live,
             stream_tokens,
+            uploads_at_work,
         })))
     }
 
@@ -207,6 +220,15 @@ impl App {
         &self.0.stream_tokens
     }
 
+    /// A name for a file that is on its way in.
+    fn temp_file(&self) -> PathBuf {
+        self.data_dir().join("tmp").join(format!("{}{}", form::TEMP_PREFIX, Uuid::now_v7().simple()))
+    }
+
+    fn uploads_at_work(&self) -> &AtWork {
+        &self.0.uploads_at_work
+    }
+
     fn is_worker_alive(&self) -> bool {
         (self.0.is_worker_alive)()
     }
@@ -216,6 +238,7 @@ impl App {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(files::router())
+        .merge(uploads::router())
         .merge(file_overlap::router())
         .merge(models::router())
         .merge(previews::router())
@@ -242,13 +265,12 @@ fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
     let cors = cors::layer(&app.settings().origins);
     router
+        .route_layer(middleware::from_fn_with_state(app.clone(), replay))
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
-            ApiError::new(
-                ErrorCode::RouteNotFound,
-                format!("there is nothing at {path}; GET /openapi.json lists what there is"),
-            )
+            let way_out = elsewhere::way_out(&path).unwrap_or("GET /openapi.json lists what there is");
+            ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}: {way_out}"))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();

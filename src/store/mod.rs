@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod inspections;
 mod jobs;
+mod kept_replies;
 mod live;
 mod models;
 mod owners;
@@ -25,6 +26,7 @@ mod runs;
 mod score_inventory;
 mod totals;
 mod transition;
+mod uploads;
 mod write;
 
 use std::{
@@ -48,6 +50,7 @@ pub use self::{
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
     jobs::{JobQuery, MetadataFilter},
+    kept_replies::{KeptReply, ReplyClaim, ReplySlot},
     live::LiveEvent,
     owners::Owned,
     page::Page,

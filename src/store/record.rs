@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::{
     Result, RunEnd, RunSubject, Store,
     column::{json as to_json, word},
-    exports,
+    exports, files,
     history::{CHECKPOINT, EventKind, MetricKind},
     inspections, jobs,
     models::{self, Made, insert_made},
@@ -16,8 +16,8 @@ use super::{
     runs::held_run,
 };
 use crate::domain::{
-    CheckpointId, CheckpointSummary, Evaluation, EvaluationPhase, EventId, EventRecord, JobId, Level, ModelId, Phase,
-    ReferenceScore, RunEvent, RunId, ScoreKey, ScoringCount, metric,
+    CheckpointId, CheckpointSummary, Evaluation, EvaluationPhase, EventId, EventRecord, FileRecord, JobId, Level,
+    ModelId, Phase, ReferenceScore, RunEvent, RunId, ScoreKey, ScoringCount, metric,
 };
 
 /// A stretch of a run's `events.jsonl`.
@@ -36,6 +36,8 @@ pub struct RunBatch<'a> {
     pub scores: &'a [ReferenceScore],
     /// Where to read on there; `None` if it was not read.
     pub next_scores_offset: Option<u64>,
+    /// The files with its results, whose contents are in their places, where it was for a job and ended well.
+    pub results: &'a [FileRecord],
     /// How the run ended, if its process is gone.
     pub end: Option<&'a RunEnd>,
 }
@@ -73,6 +75,9 @@ impl Store {
         .await?;
         if let Some(end) = batch.end {
             record_end::record_end(&mut tx, &run, end).await?;
+            for file in batch.results {
+                files::insert(&mut tx, file).await?;
+            }
         }
         tx.commit().await?;
         Ok(())

@@ -4,9 +4,11 @@
 //! goes on. One call of [`Worker::tick`] is one look at everything.
 
 mod config;
+mod expiry;
 mod heartbeat;
 mod leftovers;
 mod observe;
+mod results;
 mod scores;
 mod spec;
 mod start;
@@ -52,6 +54,8 @@ pub struct Worker {
     /// Since when a run's process should be gone, because it was told to stop or has said its last word.
     due_since: HashMap<RunId, i64>,
     renewed_at: i64,
+    /// When what has expired was last removed.
+    expired_at: i64,
 }
 
 impl Worker {
@@ -60,7 +64,7 @@ impl Worker {
         // Ids are unique, which is all a worker's name must be.
         let owner = Arc::from(RunId::new().as_str().replacen(RunId::PREFIX, "worker-", 1));
         let heartbeat = Heartbeat::new(config.lease);
-        Self { store, launcher, config, owner, heartbeat, due_since: HashMap::new(), renewed_at: 0 }
+        Self { store, launcher, config, owner, heartbeat, due_since: HashMap::new(), renewed_at: 0, expired_at: 0 }
     }
 
     /// Tells others whether this worker is alive.
@@ -112,6 +116,7 @@ impl Worker {
         }
         look.note(self.start_jobs(&lease).await);
         look.note(self.remove_deleted_exports().await);
+        look.note(self.remove_expired(now).await);
         for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);
         }

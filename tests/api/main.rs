@@ -16,5 +16,7 @@ mod objectives;
 mod people;
 mod reference_lists;
 mod reference_scores;
+mod repeats;
 mod support;
 mod tensorboard;
+mod uploads;

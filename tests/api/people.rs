@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::support::{Answer, Server, pairs};
+use crate::support::{Answer, Server, id_of, pairs};
 
 /// A client with a key.
 pub(crate) struct Person<'a> {
@@ -38,10 +38,6 @@ impl Person<'_> {
     }
 }
 
-pub(crate) fn id_of(body: &Value) -> String {
-    body["id"].as_str().expect("an id").to_owned()
-}
-
 /// Makes a key as `by`; the first one as anybody.
 pub(crate) fn key<'a>(server: &'a Server, by: Option<&Person<'_>>, request: &Value) -> Person<'a> {
     let made = match by {
@@ -64,8 +60,8 @@ pub(crate) fn team(server: &Server) -> [Person<'_>; 3] {
     [root, ana, bo]
 }
 
-/// A file, a model, a list, a job and an export of one person, as what the parts of addresses are called.
-pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 5] {
+/// A file, an upload, a model, a list, a job and an export of one person, as what the parts of addresses are called.
+pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 6] {
     let file = person.upload();
     let model = format!("{}-model", person.key_id);
     person.post("/v1/models", &json!({"id": model, "source": "path:/models/x"})).ok();
@@ -75,8 +71,11 @@ pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 5] {
     let job = person.post("/v1/fine_tuning/jobs", &body).ok();
     assert_eq!(job["shared"], false);
     let export = person.post(&format!("/v1/models/{model}/exports"), &json!({"format": "gguf"})).ok();
+    let upload = json!({"filename": "x", "purpose": "fine-tune", "bytes": 9});
+    let upload = person.post("/v1/uploads", &upload).ok();
     [
         ("{file_id}", file),
+        ("{upload_id}", id_of(&upload)),
         ("{model}", model),
         ("{reference_list_id}", id_of(&list)),
         ("{job_id}", id_of(&job)),
@@ -163,6 +162,11 @@ fn what_others_own_is_not_there_by_any_route() {
     // All of it stands, and its owner and an admin see it.
     for (part, id) in &things {
         let path = match *part {
+            // There is no looking at it; its owner may give it up.
+            "{upload_id}" => {
+                ana.post(&format!("/v1/uploads/{id}/cancel"), &json!({})).ok();
+                continue;
+            }
             "{file_id}" => format!("/v1/files/{id}"),
             "{model}" => format!("/v1/models/{id}"),
             "{reference_list_id}" => format!("/v1/reference_lists/{id}"),

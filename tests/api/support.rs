@@ -74,7 +74,8 @@ impl Answer {
         assert!(body["type"].as_str().expect("type").starts_with("urn:mrpo:error:"));
         assert!(body["title"].is_string() && body["error"]["type"].is_string());
         assert!(body["error"].as_object().expect("error").contains_key("param"));
-        assert_eq!(self.header("x-should-retry"), (status == 409).then_some("false"));
+        let should_retry = if code == "in_progress" { "true" } else { "false" };
+        assert_eq!(self.header("x-should-retry"), (status == 409).then_some(should_retry));
         body
     }
 }
@@ -326,6 +327,11 @@ pub(crate) fn pairs(n: usize) -> String {
 /// One pair in TRL's standard format.
 pub(crate) fn pair(prompt: &str, chosen: &str, rejected: &str) -> String {
     json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}).to_string()
+}
+
+/// The id of a thing.
+pub(crate) fn id_of(body: &Value) -> String {
+    body["id"].as_str().expect("an id").to_owned()
 }
 
 /// The ids of a list.
