@@ -34,8 +34,8 @@ COPY --from=build /mrpo /usr/local/bin/mrpo
 USER mrpo
 VOLUME /data
 ENV MRPO_DATA_DIR=/data
-# The server listens on loopback, also in here, and asks nobody for a key: reach it with `--network host`, or say
-# `serve --listen 0.0.0.0:8111 --allow-unauthenticated` behind something that does ask.
+# The server listens on loopback, also in here: reach it with `--network host`, or make a key (`keys create --user NAME --role admin`) and
+# let it listen on more (`serve --listen 0.0.0.0:8111`).
 # No HEALTHCHECK: the image has no HTTP client, and an orchestrator asks /healthz and /readyz itself.
 ENTRYPOINT ["mrpo"]
 CMD ["serve"]

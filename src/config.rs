@@ -1,5 +1,7 @@
 //! The server's configuration, in two stages: what was typed ([`ServeArgs`]), then what is used ([`ServeConfig`]).
 
+mod file;
+
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
@@ -11,8 +13,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use mrpo::{
     domain::{AllowedRemotes, QueueRules},
-    http::Settings,
+    http::{Origin, Settings},
 };
+
+pub(crate) use self::file::with_file;
 
 /// How many requests are worked on at once. Far above what a team needs, far below what would hurt.
 const MAX_REQUESTS: usize = 256;
@@ -44,8 +48,8 @@ pub(crate) struct ServeArgs {
     /// What jobs compute on: `cpu`, or `cuda`: slot N takes GPU N.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
-    /// The largest file that may be uploaded.
-    #[arg(long, env = "MRPO_MAX_UPLOAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    /// The largest file that may be uploaded, whole or in parts.
+    #[arg(long, env = "MRPO_MAX_UPLOAD_BYTES", default_value_t = 8 << 30, value_name = "BYTES")]
     pub(crate) max_upload_bytes: u64,
     /// Whether a client may register a model by its path on this machine (`path:`).
     #[arg(long, env = "MRPO_ALLOW_PATH_MODELS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -59,13 +63,34 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MRPO_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600),
           value_name = "SECONDS")]
     pub(crate) lease_seconds: u32,
+    /// A file with these flags under their own names, as TOML (`slots = 2`); what is typed or in the environment goes before it.
+    #[arg(long, env = "MRPO_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A certificate in PEM, its chain behind it: the server then speaks HTTPS.
+    #[arg(long, env = "MRPO_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, env = "MRPO_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A site whose pages may use the API from a browser. May be given several times, or with commas.
+    #[arg(long, env = "MRPO_CORS_ORIGIN", value_delimiter = ',', value_name = "http(s)://HOST[:PORT]")]
+    pub(crate) cors_origin: Vec<Origin>,
     /// How many requests a second one key may make, and twice as many at once.
     #[arg(long, env = "MRPO_REQUESTS_PER_SECOND", default_value = "200", value_name = "N")]
     pub(crate) requests_per_second: NonZeroU32,
+    /// How many streams of events there are at once; one key has half of them at most. Each is a connection.
+    #[arg(long, env = "MRPO_MAX_STREAMS", default_value_t = 2048, value_parser = max_streams, value_name = "N")]
+    pub(crate) max_streams: usize,
     /// Listen on more than this machine although there are no keys yet: whoever reaches the port can read every file,
     /// run jobs and delete models.
     #[arg(long)]
     pub(crate) allow_unauthenticated: bool,
+}
+
+/// Below the limit of connections, so that streams leave room for requests.
+fn max_streams(text: &str) -> Result<usize, String> {
+    let n: usize = text.parse().map_err(|e| format!("{e}"))?;
+    if n <= 3072 { Ok(n) } else { Err("at most 3072: the server has 4096 connections in all".to_owned()) }
 }
 
 /// What jobs compute on.
@@ -88,12 +113,14 @@ pub(crate) struct ServeConfig {
     pub(crate) lease: Duration,
     /// Whether a port that other machines reach may be served before there are keys.
     pub(crate) allow_unauthenticated: bool,
-    /// What the API is allowed to do; `data_dir` is absolute and exists.
+    /// Certificate and key.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// What the API is allowed to do; `data_dir` is absolute.
     pub(crate) api: Settings,
 }
 
 impl ServeArgs {
-    /// Checks what was typed and makes the data directory.
+    /// Checks what was typed.
     ///
     /// # Errors
     /// With the way out in words.
@@ -115,19 +142,21 @@ impl ServeArgs {
         };
         ensure!(slots > 0, "--slots 0 would never run a job: give at least 1");
         ensure!(self.max_upload_bytes > 0, "--max-upload-bytes 0 would refuse every file");
-        fs_err::create_dir_all(&self.data_dir).context("the data directory cannot be made")?;
-        let data_dir = fs_err::canonicalize(&self.data_dir)?;
+        let data_dir = std::path::absolute(&self.data_dir)?;
         Ok(ServeConfig {
             listen: self.listen,
             device: self.device,
             lease: Duration::from_secs(self.lease_seconds.into()),
             allow_unauthenticated: self.allow_unauthenticated,
+            tls: self.tls_cert.zip(self.tls_key),
             api: Settings {
                 data_dir,
                 max_upload_bytes: self.max_upload_bytes,
                 max_requests: MAX_REQUESTS,
+                max_streams: self.max_streams,
                 max_checks: MAX_CHECKS,
                 allow_path_models: self.allow_path_models,
+                origins: self.cors_origin,
                 requests_per_second: Some(self.requests_per_second),
                 remotes: AllowedRemotes::new(self.allow_remote),
                 queue: QueueRules {
@@ -145,7 +174,49 @@ impl ServeArgs {
     }
 }
 
+impl ServeArgs {
+    /// What is used, as the lines of a configuration file.
+    pub(crate) fn entries(&self) -> Vec<(&'static str, String)> {
+        let quoted = |text: String| format!("{text:?}");
+        let path = |path: &PathBuf| quoted(path.display().to_string());
+        let list = |texts: Vec<String>| format!("{texts:?}");
+        let mut entries = vec![
+            ("listen", quoted(self.listen.to_string())),
+            ("data-dir", path(&self.data_dir)),
+            ("device", quoted(if self.device == Device::Cuda { "cuda".into() } else { "cpu".into() })),
+            ("max-upload-bytes", self.max_upload_bytes.to_string()),
+            ("allow-path-models", self.allow_path_models.to_string()),
+            ("allow-remote", list(self.allow_remote.clone())),
+            ("cors-origin", list(self.cors_origin.iter().map(ToString::to_string).collect())),
+            ("requests-per-second", self.requests_per_second.to_string()),
+            ("max-streams", self.max_streams.to_string()),
+            ("lease-seconds", self.lease_seconds.to_string()),
+            ("allow-unauthenticated", self.allow_unauthenticated.to_string()),
+        ];
+        let limits = [
+            ("slots", self.slots.map(u64::from)),
+            ("max-running-per-user", self.max_running_per_user.map(|n| n.get().into())),
+            ("max-queued-per-user", self.max_queued_per_user.map(|n| n.get().into())),
+            ("max-disk-per-user", self.max_disk_per_user.map(NonZeroU64::get)),
+        ];
+        entries.extend(limits.into_iter().filter_map(|(name, limit)| Some((name, limit?.to_string()))));
+        entries.extend(self.tls_cert.iter().map(|file| ("tls-cert", path(file))));
+        entries.extend(self.tls_key.iter().map(|file| ("tls-key", path(file))));
+        entries
+    }
+}
+
 impl ServeConfig {
+    /// Makes the data directory, and knows it by its real path from then on.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(crate) fn make_data_dir(&mut self) -> Result<()> {
+        fs_err::create_dir_all(&self.api.data_dir).context("the data directory cannot be made")?;
+        self.api.data_dir = fs_err::canonicalize(&self.api.data_dir)?;
+        Ok(())
+    }
+
     /// Refuses a port that other machines reach where nobody would be asked for a key.
     ///
     /// # Errors
@@ -186,9 +257,23 @@ mod tests {
     fn what_was_not_typed_has_its_default() {
         let config = resolve(&[]).expect("valid");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8111");
-        assert_eq!((config.api.queue.n_slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 512 << 20));
+        assert_eq!((config.api.queue.n_slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 8 << 30));
         assert!(config.api.allow_path_models && config.api.data_dir.is_absolute());
         assert!(!resolve(&["--allow-path-models=false"]).expect("valid").api.allow_path_models);
+    }
+
+    #[test]
+    fn what_is_printed_is_a_configuration_file() {
+        use clap::CommandFactory;
+        let limits = ["--slots=2", "--max-running-per-user=1", "--max-queued-per-user=1", "--max-disk-per-user=1"];
+        let words = ["mrpo", "--tls-cert=a", "--tls-key=b", "--cors-origin=https://a"].into_iter().chain(limits);
+        let args = Typed::try_parse_from(words).expect("parses").serve;
+        let text: String = args.entries().iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+        let table: toml::Table = text.parse().expect("TOML");
+        let command = Typed::command();
+        let names = command.get_arguments().filter_map(clap::Arg::get_long).filter(|name| *name != "config");
+        assert_eq!(names.count(), table.len(), "{text}");
+        assert_eq!(table["cors-origin"][0].as_str(), Some("https://a"));
     }
 
     #[test]

@@ -49,6 +49,15 @@ enum Command {
     },
     /// Fine-tunes a small model with DPO, then MRPO, and shows what has changed.
     Demo(mrpo::demo::DemoArgs),
+    /// Tells how a server would be configured, without starting it.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Writes a data directory into one file, while a server works on it.
+    Backup(commands::backup::BackupArgs),
+    /// Makes a data directory of a backup.
+    Restore(commands::backup::RestoreArgs),
     /// Makes, lists and revokes the keys that people show to the server.
     Keys(commands::keys::KeysArgs),
     /// Adds, lists and removes a running server's models.
@@ -59,27 +68,40 @@ enum Command {
     Openapi,
 }
 
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Checks file, environment and flags as `mrpo serve` does, and prints what it would use.
+    Check(ServeArgs),
+}
+
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let typed = config::with_file(std::env::args_os().collect(), |name| std::env::var_os(name));
+    match typed.and_then(|typed| execute(Cli::parse_from(typed).command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Serve(args) => commands::serve::serve(args),
         Command::Run { directory, device, op_times } => commands::run::run(&directory, &device, op_times),
         Command::CheckDevice { device, json, only_accuracy } => {
             commands::check_device::check_device(&device, json, only_accuracy)
         }
         Command::Demo(args) => mrpo::demo::run(args),
+        Command::Config { command: ConfigCommand::Check(args) } => commands::config::check(args),
+        Command::Backup(args) => commands::backup::backup(&args),
+        Command::Restore(args) => commands::backup::restore(&args),
         Command::Keys(args) => commands::keys::keys(args),
         Command::Models(args) => commands::models::models(&args),
         Command::Export(args) => commands::export::export(args),
         Command::Openapi => {
             print!("{}", mrpo::http::document());
             Ok(())
-        }
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
         }
     }
 }

@@ -8,9 +8,11 @@
 //! scores.out.jsonl        reference log-probabilities computed so far; only appended to, read from an offset
 //! stderr.log              what the process printed
 //! checkpoints/step-000100 one complete checkpoint; `manifest.json` lists its files
+//! tensorboard/            the metrics once more, as TensorBoard reads them; a file per attempt, only appended to
 //! export/                 what an export makes; whole when the run has succeeded
 //! ```
 
+mod disk;
 mod lines;
 mod scores;
 
@@ -27,7 +29,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use self::scores::{ScoresIn, read_all_scores};
+pub use self::{
+    disk::free_disk_bytes,
+    scores::{ScoresIn, read_all_scores},
+};
 use crate::domain::{EventRecord, HashedFile, RunSpec};
 
 /// How often, and how long apart, a process tries to take the lock.
@@ -68,6 +73,9 @@ impl RunDir {
     /// Name of a checkpoint's manifest.
     pub const MANIFEST: &'static str = "manifest.json";
 
+    /// What the names of TensorBoard's files begin with.
+    pub const TENSORBOARD_PREFIX: &'static str = "events.out.tfevents.";
+
     /// The run directory at `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
@@ -107,6 +115,30 @@ impl RunDir {
     /// Directory name of the checkpoint at `step`.
     pub fn checkpoint_name(step: u64) -> String {
         format!("step-{step:06}")
+    }
+
+    /// `tensorboard/`, where the metrics stand once more.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
+
+    /// TensorBoard's files as they are now: names and sizes in bytes, the oldest first. None before there are metrics.
+    pub fn tensorboard_files(&self) -> io::Result<Vec<(String, u64)>> {
+        let entries = match std::fs::read_dir(self.tensorboard()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string()
+                && name.starts_with(Self::TENSORBOARD_PREFIX)
+            {
+                files.push((name, entry.metadata()?.len()));
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// `export/`, where an export is written.

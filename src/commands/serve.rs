@@ -18,6 +18,7 @@ use mrpo::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    sys::resource::{Resource, getrlimit, setrlimit},
 };
 use tokio::{
     net::TcpListener,
@@ -27,10 +28,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Device, ServeArgs, ServeConfig};
 
+/// Open files at once: more than connections and everything else.
+const MAX_FILES: u64 = 16_384;
+
 /// Serves until SIGTERM or SIGINT. Runs go on without the server; the next one picks them up again.
 pub(crate) fn serve(args: ServeArgs) -> Result<()> {
-    let config = args.resolve()?;
+    let mut config = args.resolve()?;
+    config.make_data_dir()?;
     log_to_stderr();
+    allow_many_connections();
     let _only_server = lock(&config.api.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve_until_told(config))
@@ -46,6 +52,7 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
     );
     let store = Store::open(&config.api.data_dir).await?;
     config.check_listen(store.has_keys().await?)?;
+    let tls = config.tls.as_ref().map(|(certificate, key)| http::tls(certificate, key)).transpose()?;
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let launcher = Launcher::Local(match config.device {
         Device::Cpu => Local::on_cpu(program),
@@ -75,14 +82,24 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         )
     })?;
     // Programs that start a server on port 0 read this line; everything else goes to stderr.
-    println!("listening on http://{}", listener.local_addr()?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening on {scheme}://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    http::serve(listener, http::router(app), told_to_stop()?).await;
+    http::serve(listener, tls, app, told_to_stop()?).await;
     drop(stop_worker);
     working.await.context("the worker has crashed")?;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Every connection takes a file descriptor, and the usual limit of 1024 leaves no room for the streams: as many as the system lets us.
+fn allow_many_connections() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(now, most)| setrlimit(Resource::RLIMIT_NOFILE, most.min(MAX_FILES).max(now), most));
+    if let Err(errno) = raised {
+        tracing::warn!(%errno, "the limit of open files stays as it is; many streams at once may exceed it");
+    }
 }
 
 /// Done when the first SIGTERM or SIGINT arrives.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Compression, Container, DatasetFormat, DatasetStatistics, ExtraField, FieldSummary, FileId, Ownership, Problems,
-    ScoresSummary,
+    Compression, Container, DatasetFormat, DatasetStatistics, ExtraField, FieldSummary, FileId, JobId, Ownership,
+    Problems, ScoresSummary,
 };
 
 /// What a file is for.
@@ -98,6 +98,10 @@ pub struct FileRecord {
     pub report: Option<DatasetReport>,
     /// Unix time in seconds.
     pub created_at: i64,
+    /// When it goes by itself: Unix time in seconds; never, if absent.
+    pub expires_at: Option<i64>,
+    /// The job whose results it holds.
+    pub job_id: Option<JobId>,
     /// Whose it is.
     pub ownership: Ownership,
 }

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -95,8 +96,22 @@ generated_id!(/** One line of a job's history. */ EventId, "event id", "ftevent-
 generated_id!(/** A saved state of a job. */ CheckpointId, "checkpoint id", "ftckpt-");
 generated_id!(/** A question about a model. */ InspectionId, "inspection id", "inspect-");
 generated_id!(/** A model written for other programs. */ ExportId, "export id", "export-");
+generated_id!(/** A file on its way in. */ UploadId, "upload id", "upload_");
+generated_id!(/** One part of an upload. */ PartId, "part id", "part_");
 generated_id!(/** A person's key. */ KeyId, "key id", "key-");
 generated_id!(/** One execution, with its own directory. */ RunId, "run id", "run-");
+
+impl FileId {
+    /// The id of a file that a job makes, by what it is: always the same one.
+    pub fn made_by(job: &JobId, what: &str) -> Self {
+        let digest = Sha256::digest(format!("{job} {what}"));
+        Self(format!(
+            "{}{}",
+            Self::PREFIX,
+            digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
+        ))
+    }
+}
 
 /// The name a model is served under: chosen by whoever registers it, or made by a job (`ft:BASE:SUFFIX:ID`).
 ///

@@ -310,6 +310,8 @@ pub struct Job {
     pub n_attempts: u32,
     /// The model it made.
     pub fine_tuned_model: Option<ModelId>,
+    /// The files with its results, once it has ended well; those that have been deleted are left out.
+    pub result_files: Vec<FileId>,
     /// Why it failed.
     pub error: Option<Failure>,
     /// Tokens trained on.

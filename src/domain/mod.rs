@@ -31,6 +31,7 @@ mod run_spec;
 mod scores_summary;
 mod sides;
 mod target_module;
+mod upload;
 
 pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
 pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
@@ -49,7 +50,8 @@ pub use hyperparameters::{
     Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
 };
 pub use ids::{
-    CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, KeyId, ModelId, ReferenceListId, RunId,
+    CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, KeyId, ModelId, PartId, ReferenceListId,
+    RunId, UploadId,
 };
 pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken, Question};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus, Standing};
@@ -72,3 +74,4 @@ pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use scores_summary::ScoresSummary;
 pub use sides::Sides;
 pub use target_module::{TargetChoice, TargetModule, TargetModules};
+pub use upload::{PartRecord, UploadRecord, UploadStatus};

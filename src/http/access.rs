@@ -16,13 +16,14 @@ use super::{
     App,
     error::{ApiError, ErrorCode},
     observe::RequestId,
+    stream_tokens,
 };
 use crate::{
     domain::{
-        Caller, FileId, FileRecord, InvalidId, ModelId, ModelRecord, Ownership, ReferenceList, ReferenceListId, Scope,
-        Secret, Viewer,
+        Caller, FileId, FileRecord, InvalidId, ModelId, ModelRecord, Ownership, ReferenceList, ReferenceListId, Role,
+        Scope, Secret, Viewer,
     },
-    store::{AuditNote, Owned, Store, StoreError},
+    store::{AuditNote, Owned, Store, StoreError, unix_now},
 };
 
 /// Routes that everybody may ask: they tell whether the server lives and what it can do, and nothing of anybody.
@@ -30,7 +31,7 @@ const PUBLIC: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.json"];
 /// Routes that change nothing of what they name, although they are no GET: to see it is enough.
 const USES: [&str; 2] = ["/v1/models/{model}/preview", "/v1/models/{model}/exports"];
 /// The longest key that is looked up.
-const MAX_KEY_BYTES: usize = 256;
+pub(super) const MAX_KEY_BYTES: usize = 256;
 
 /// Whether everybody is asked for a key: from the first key on.
 #[derive(Debug, Default)]
@@ -52,7 +53,8 @@ pub(super) async fn guard(State(app): State<App>, params: RawPathParams, mut req
     if PUBLIC.contains(&route.as_str()) {
         return next.run(req).await;
     }
-    let caller = match admit(&app, &route, &params, (req.method(), req.headers())).await {
+    let token = stream_tokens::shown(&route, &req);
+    let caller = match admit(&app, (&route, &params, token), (req.method(), req.headers())).await {
         Ok(caller) => caller,
         Err(refusal) => return refusal.into_response(),
     };
@@ -78,13 +80,12 @@ pub(super) async fn guard(State(app): State<App>, params: RawPathParams, mut req
 
 async fn admit(
     app: &App,
-    route: &str,
-    params: &RawPathParams,
+    (route, params, token): (&str, &RawPathParams, Option<Secret>),
     (method, headers): (&Method, &HeaderMap),
 ) -> Result<Caller, ApiError> {
-    let caller = caller(app, headers).await?;
+    let caller = caller(app, headers, token).await?;
     let only_looks = method == Method::GET || method == Method::HEAD;
-    if caller.scope == Scope::Read && !only_looks {
+    if caller.scope == Scope::Read && !only_looks && route != stream_tokens::ROUTE {
         let message = "this key may only look (its scope is 'read'): use one with the scope 'write'";
         return Err(ApiError::new(ErrorCode::InsufficientScope, message));
     }
@@ -108,6 +109,7 @@ async fn admit(
 fn named(name: &str, value: &str) -> Result<Option<Owned>, InvalidId> {
     Ok(Some(match name {
         "file_id" => Owned::File(value.parse()?),
+        "upload_id" => Owned::Upload(value.parse()?),
         "model" => Owned::Model(value.parse()?),
         "reference_list_id" => Owned::ReferenceList(value.parse()?),
         "job_id" => Owned::Job(value.parse()?),
@@ -116,22 +118,38 @@ fn named(name: &str, value: &str) -> Result<Option<Owned>, InvalidId> {
     }))
 }
 
-async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn caller(app: &App, headers: &HeaderMap, token: Option<Secret>) -> Result<Caller, ApiError> {
     if !app.keys_asked().is_so(app.store()).await? {
         return Ok(Caller::ANYBODY);
     }
     let refused = |message: &str| ApiError::new(ErrorCode::Unauthenticated, message);
     let Some(shown) = bearer(headers) else {
+        if let Some(token) = token {
+            return by_token(app, &token).await?.ok_or_else(|| {
+                refused("this token opens no stream any more: make one with POST /v1/stream_tokens and your key")
+            });
+        }
         return Err(refused(
             "this server asks for a key: send 'Authorization: Bearer mrpo_…' (whoever runs the server makes one with \
              `mrpo keys create --user NAME`)",
         ));
     };
-    let key = app.store().use_key(&Secret::shown_by_client(shown), crate::store::unix_now()).await?;
+    let key = app.store().use_key(&Secret::shown_by_client(shown), unix_now()).await?;
     match key {
         Some(key) => Ok(Caller::from(&key)),
         None => Err(refused("this key does not work: it is mistyped, revoked or expired")),
     }
+}
+
+/// For whom a token was made, if it and their key still work.
+async fn by_token(app: &App, token: &Secret) -> Result<Option<Caller>, StoreError> {
+    let now = unix_now();
+    let Some(caller) = app.stream_tokens().caller(token, now) else { return Ok(None) };
+    let key_works = match &caller.key {
+        Some(key) => app.store().key_works(key, now).await?,
+        None => false, // made before there were keys
+    };
+    Ok(key_works.then_some(caller))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -167,6 +185,17 @@ pub(super) async fn change(app: &App, caller: &Caller, thing: &Owned) -> Result<
         thing.id()
     );
     Err(ApiError::new(ErrorCode::NotOwner, message))
+}
+
+/// Whether they may do what only admins do.
+///
+/// # Errors
+/// If not.
+pub(super) fn only_admins(caller: &Caller) -> Result<(), ApiError> {
+    if caller.role == Role::Admin {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::AdminsOnly, "only an admin may do this: ask one, or use an admin's key"))
 }
 
 /// What a request's body names, looked up through the eyes of whoever asks: what they may not see does not exist.

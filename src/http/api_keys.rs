@@ -7,13 +7,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    access::By,
+    access::{By, only_admins},
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
     paging::{self, List},
 };
 use crate::{
-    domain::{ApiKey, Caller, KeyId, NewKey, Role, Scope, UserName},
+    domain::{ApiKey, KeyId, NewKey, Role, Scope, UserName},
     store::{AuditEntry, Page, unix_now},
 };
 
@@ -151,13 +151,6 @@ struct AuditQuery {
     limit: Option<usize>,
 }
 
-fn only_admins(caller: &Caller) -> Result<(), ApiError> {
-    if caller.role == Role::Admin {
-        return Ok(());
-    }
-    Err(ApiError::new(ErrorCode::AdminsOnly, "only an admin may do this: ask one, or use an admin's key"))
-}
-
 /// Makes a key (admins)
 ///
 /// The answer has the whole of it, this once: only a digest is kept. From the first key on everybody is asked for one.
@@ -225,7 +218,9 @@ async fn revoke_key(
     Id(id): Id<KeyId>,
 ) -> Result<axum::Json<ApiKeyObject>, ApiError> {
     only_admins(&caller)?;
-    Ok(axum::Json(app.store().revoke_key(&id).await?.into()))
+    let revoked = app.store().revoke_key(&id).await?;
+    app.live().recheck();
+    Ok(axum::Json(revoked.into()))
 }
 
 /// Tells who asks

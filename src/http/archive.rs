@@ -1,7 +1,7 @@
 //! A directory of ours as one tar stream, written while it is sent: memory does not grow with what is in it.
 
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     path::PathBuf,
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Archive {
     pub directory: PathBuf,
     /// Their names and sizes in bytes.
     pub files: Vec<(String, u64)>,
+    /// Whether somebody still appends to them: then what they held when their sizes were taken is sent.
+    pub grows: bool,
     /// Unix time in seconds that the entries carry.
     pub modified_at: i64,
 }
@@ -73,7 +75,7 @@ impl Archive {
         for (name, size) in &self.files {
             let file = fs_err::File::open(self.directory.join(name))?;
             let on_disk = file.metadata()?.len();
-            if on_disk != *size {
+            if on_disk < *size || (on_disk > *size && !self.grows) {
                 return Err(io::Error::other(format!(
                     "{} has {on_disk} bytes, recorded are {size}",
                     file.path().display()
@@ -83,7 +85,7 @@ impl Archive {
             head.set_size(*size);
             head.set_mode(0o644);
             head.set_mtime(self.modified_at.try_into().unwrap_or(0));
-            tar.append_data(&mut head, format!("{}/{name}", self.name), file)?;
+            tar.append_data(&mut head, format!("{}/{name}", self.name), file.take(*size))?;
         }
         tar.into_inner()?.flush()
     }

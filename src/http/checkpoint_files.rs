@@ -128,7 +128,7 @@ async fn get_checkpoint_archive(
     let mut files: Vec<_> = manifest.files.into_iter().map(|file| (file.name, file.size_bytes)).collect();
     files.push((RunDir::MANIFEST.to_owned(), manifest_bytes));
     let name = RunDir::checkpoint_name(checkpoint.step);
-    Archive { name, directory, files, modified_at: checkpoint.created_at }.respond()
+    Archive { name, directory, files, grows: false, modified_at: checkpoint.created_at }.respond()
 }
 
 /// A checkpoint as it lies on the disk.

@@ -39,6 +39,7 @@ pub(super) enum ErrorCode {
     CheckpointNotFound,
     KeyNotFound,
     ExportNotFound,
+    UploadNotFound,
     MethodNotAllowed,
     IllegalTransition,
     NotReady,
@@ -46,6 +47,10 @@ pub(super) enum ErrorCode {
     DiskLimit,
     AlreadyExists,
     InUse,
+    TooMany,
+    UploadEnded,
+    InProgress,
+    KeyReused,
     BodyTooLarge,
     UnsupportedMediaType,
     RangeNotSatisfiable,
@@ -54,6 +59,7 @@ pub(super) enum ErrorCode {
     AdminsOnly,
     NotOwner,
     RateLimited,
+    TooManyStreams,
     PathModelsDisabled,
     RemoteModelsDisabled,
     InspectionFailed,
@@ -79,6 +85,7 @@ impl ErrorCode {
             Self::AdminsOnly => ("admins_only", S::FORBIDDEN, "Only an admin may do this"),
             Self::NotOwner => ("not_owner", S::FORBIDDEN, "It belongs to somebody else"),
             Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many requests"),
+            Self::TooManyStreams => ("too_many_streams", S::TOO_MANY_REQUESTS, "Too many streams"),
             Self::PathModelsDisabled => ("path_models_disabled", S::FORBIDDEN, "Local models may not be added"),
             Self::RemoteModelsDisabled => ("remote_models_disabled", S::FORBIDDEN, "This server may not call that one"),
             Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "There is nothing at this address"),
@@ -90,6 +97,7 @@ impl ErrorCode {
             Self::JobNotFound => ("job_not_found", S::NOT_FOUND, "There is no such job"),
             Self::CheckpointNotFound => ("checkpoint_not_found", S::NOT_FOUND, "There is no such checkpoint"),
             Self::ExportNotFound => ("export_not_found", S::NOT_FOUND, "There is no such export"),
+            Self::UploadNotFound => ("upload_not_found", S::NOT_FOUND, "There is no such upload"),
             Self::KeyNotFound => ("key_not_found", S::NOT_FOUND, "There is no such key"),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", S::METHOD_NOT_ALLOWED, "This address does not know the method")
@@ -101,6 +109,12 @@ impl ErrorCode {
             Self::DiskLimit => ("disk_limit", S::CONFLICT, "As much is on disk as one user may have"),
             Self::AlreadyExists => ("already_exists", S::CONFLICT, "The name is taken"),
             Self::InUse => ("in_use", S::CONFLICT, "Something still uses it"),
+            Self::TooMany => ("too_many", S::CONFLICT, "There are as many as there may be"),
+            Self::UploadEnded => ("upload_ended", S::CONFLICT, "The upload takes no more parts"),
+            Self::KeyReused => {
+                ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, "The key belongs to another request")
+            }
+            Self::InProgress => ("in_progress", S::CONFLICT, "It is being worked on"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::UnsupportedMediaType => {
                 ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, "The content type is not supported")
@@ -224,11 +238,14 @@ impl IntoResponse for ApiError {
         self.log();
         let status = self.code.status();
         let retry = match self.code {
+            // The only conflict that passes.
+            ErrorCode::InProgress => Some("true"),
             // Nothing changes by asking again.
             _ if status == StatusCode::CONFLICT => Some("false"),
             ErrorCode::DiskFull => Some("false"),
             _ => None,
         };
+        let passes = self.code == ErrorCode::InProgress;
         let body = serde_json::to_vec(&self.body()).expect("texts and numbers always serialise");
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if let Some(retry) = retry {
@@ -237,7 +254,7 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        if passes || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -253,6 +270,7 @@ fn not_found(kind: &str) -> ErrorCode {
         "checkpoint" => ErrorCode::CheckpointNotFound,
         "key" => ErrorCode::KeyNotFound,
         "export" => ErrorCode::ExportNotFound,
+        "upload" => ErrorCode::UploadNotFound,
         _ => ErrorCode::JobNotFound,
     }
 }
@@ -276,6 +294,8 @@ impl From<StoreError> for ApiError {
             StoreError::UnknownAfter { .. } => ErrorCode::UnknownCursor,
             StoreError::Exists { .. } => ErrorCode::AlreadyExists,
             StoreError::InUse { .. } => ErrorCode::InUse,
+            StoreError::TooMany { .. } => ErrorCode::TooMany,
+            StoreError::UploadEnded { .. } => ErrorCode::UploadEnded,
             StoreError::Unusable { .. } => ErrorCode::InvalidRequest,
             StoreError::IllegalTransition(_) | StoreError::NotWaiting { .. } => ErrorCode::IllegalTransition,
             StoreError::TooManyWaiting { .. } => ErrorCode::TooManyWaiting,

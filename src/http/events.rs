@@ -1,14 +1,21 @@
-//! `/v1/fine_tuning/jobs/{job_id}/events`: what a job has said so far.
+//! `/v1/fine_tuning/jobs/{job_id}/events`: what a job has said so far, and goes on saying; `/v1/events`: what all jobs say.
 
-use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    error::ApiError,
+    access::By,
+    error::{ApiError, ErrorCode},
+    event_stream::{self, Asked},
     extract::{Id, Query},
+    frame::{StreamFormat, StreamedEvent},
     paging::{List, PageQuery},
 };
 use crate::{
@@ -18,12 +25,12 @@ use crate::{
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list_job_events))
+    OpenApiRouter::new().routes(routes!(list_job_events)).routes(routes!(stream_events))
 }
 
 /// One line of a job's history.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-struct JobEventObject {
+pub(super) struct JobEventObject {
     id: EventId,
     /// `fine_tuning.job.event`.
     #[schema(example = "fine_tuning.job.event")]
@@ -67,21 +74,114 @@ impl From<JobEvent> for JobEventObject {
     }
 }
 
-/// Lists a job's events
+/// Which events, and how.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct EventsQuery {
+    /// Of a list: the id of the last event of the page before. Of a stream: the id of the last event one has, to go on from there; the header
+    /// `Last-Event-ID` counts before it.
+    after: Option<String>,
+    /// Of a list: how many at most, 1 to 100; 20 by default.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// Whether to stream; without it the header `Accept: text/event-stream` says so.
+    stream: Option<bool>,
+    /// Of a stream: what its frames are like; `named` by default.
+    #[param(inline)]
+    format: Option<StreamFormat>,
+    /// Of a stream: a token of `POST /v1/stream_tokens`, in place of a key.
+    token: Option<String>,
+}
+
+impl EventsQuery {
+    /// Refuses what a stream has no use for, or a list.
+    fn check(&self, streams: bool) -> Result<(), ApiError> {
+        let refused = |param: &str, message: &str| Err(ApiError::new(ErrorCode::InvalidQuery, message).param(param));
+        if streams && self.limit.is_some() {
+            return refused("limit", "a stream has no limit: leave it out, or list the events with stream=false");
+        }
+        if !streams && self.format.is_some() {
+            return refused("format", "only a stream has a format: ask for one with stream=true");
+        }
+        if !streams && self.token.is_some() {
+            return refused("token", "a token opens streams only: ask for one with stream=true, or show your key");
+        }
+        Ok(())
+    }
+}
+
+/// Lists or streams a job's events
+///
+/// A stream (`stream=true`, or `Accept: text/event-stream`) has all events from the first on, oldest first, or those after the one it is told;
+/// then each as it happens. Its events are `message`, `metrics` and `checkpoint`, with an event as in lists and the job's status, and `status` when that
+/// has changed. The final `status` ends it. A comment comes at least every 15 seconds. `format=openai` has no names and no `status`, and ends with
+/// `data: [DONE]`.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{job_id}/events", tag = "fine-tuning jobs",
-    params(("job_id" = String, Path, description = "The job"), PageQuery),
+    params(
+        ("job_id" = String, Path, description = "The job"),
+        EventsQuery,
+        ("last-event-id" = Option<String>, Header, description = "Of a stream: the id of the last event one has"),
+    ),
     responses(
-        (status = 200, description = "One page, newest first; 20 by default", body = List<JobEventObject>),
-        (status = 400, description = "A parameter is not valid, or `after` is not in the list"),
+        (status = 200, description = "One page, newest first; 20 by default. Or a stream", content(
+            (List<JobEventObject> = "application/json"), (StreamedEvent = "text/event-stream"))),
+        (status = 204, description = "To a stream's `Last-Event-ID`: the job has ended and that was its last event"),
+        (status = 400, description = "A parameter is not valid, or `after` is none of the job's events"),
         (status = 404, description = "No such job"),
+        (status = 429, description = "Too many streams"),
     )
 )]
 async fn list_job_events(
     State(app): State<App>,
+    By(caller): By,
     Id(id): Id<JobId>,
-    Query(query): Query<PageQuery>,
-) -> Result<axum::Json<List<JobEventObject>>, ApiError> {
-    let page = app.store().events(&id, query.after()?.as_ref(), query.limit(20)?).await?;
-    Ok(axum::Json(List::of(page, |event| event.id.to_string(), JobEventObject::from)))
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let streams = event_stream::is_asked_for(query.stream, &headers);
+    query.check(streams)?;
+    if streams {
+        let format = query.format.unwrap_or_default();
+        // No such job: told before the stream begins.
+        app.store().job(&id).await?;
+        let asked = Asked { caller: &caller, job: Some(&id), after: query.after.as_deref(), format };
+        return event_stream::answer(&app, asked, &headers).await;
+    }
+    let page = PageQuery { after: query.after, limit: query.limit };
+    let page = app.store().events(&id, page.after()?.as_ref(), page.limit(20)?).await?;
+    Ok(axum::Json(List::of(page, |event| event.id.to_string(), JobEventObject::from)).into_response())
+}
+
+/// Streams the events of all jobs that one may see
+///
+/// As the stream of one job, without an end: events of all jobs, own, shared and the team's, from now on, or after the one it is told; and a
+/// `status` whenever a job has another one. Always a stream.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "live",
+    params(
+        EventsQuery,
+        ("last-event-id" = Option<String>, Header, description = "The id of the last event one has"),
+    ),
+    responses(
+        (status = 200, description = "A stream", body = StreamedEvent, content_type = "text/event-stream"),
+        (status = 400, description = "A parameter is not valid, or `after` is no event one may see"),
+        (status = 429, description = "Too many streams"),
+    )
+)]
+async fn stream_events(
+    State(app): State<App>,
+    By(caller): By,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    if query.stream == Some(false) {
+        let message = "this is always a stream: a job's events are listed at /v1/fine_tuning/jobs/{job_id}/events";
+        return Err(ApiError::new(ErrorCode::InvalidQuery, message).param("stream"));
+    }
+    query.check(true)?;
+    let format = query.format.unwrap_or_default();
+    let asked = Asked { caller: &caller, job: None, after: query.after.as_deref(), format };
+    event_stream::answer(&app, asked, &headers).await
 }

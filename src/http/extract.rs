@@ -90,13 +90,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 "the body must be JSON and say so: send the header 'Content-Type: application/json'",
             ));
         }
-        let bytes = tokio::time::timeout(MAX_JSON_TIME, read(req)).await.map_err(|_| {
-            ApiError::new(
-                ErrorCode::RequestTimeout,
-                format!("the body did not arrive within {} seconds", MAX_JSON_TIME.as_secs()),
-            )
-        })??;
-        parse(&bytes).map(Self)
+        parse(&body_of(req).await?).map(Self)
     }
 }
 
@@ -104,6 +98,16 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(media_type) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else { return false };
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     media_type.eq_ignore_ascii_case("application/json") || media_type.to_ascii_lowercase().ends_with("+json")
+}
+
+/// The whole of a body that is to be JSON, within the limits of size and time.
+pub(super) async fn body_of(req: Request) -> Result<Vec<u8>, ApiError> {
+    tokio::time::timeout(MAX_JSON_TIME, read(req)).await.map_err(|_| {
+        ApiError::new(
+            ErrorCode::RequestTimeout,
+            format!("the body did not arrive within {} seconds", MAX_JSON_TIME.as_secs()),
+        )
+    })?
 }
 
 async fn read(req: Request) -> Result<Vec<u8>, ApiError> {

@@ -23,6 +23,8 @@ pub(super) struct FileObject {
     bytes: u64,
     /// Unix time in seconds.
     created_at: i64,
+    /// When it is deleted; null: not by itself.
+    expires_at: Option<i64>,
     /// The name it was uploaded under.
     filename: String,
     purpose: FilePurpose,
@@ -59,6 +61,7 @@ impl From<FileRecord> for FileObject {
             object: "file",
             bytes: file.size_bytes,
             created_at: file.created_at,
+            expires_at: file.expires_at,
             filename: file.filename,
             purpose: file.purpose,
             status: file.status,

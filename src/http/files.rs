@@ -1,7 +1,5 @@
 //! `/v1/files`: preference data and scores made elsewhere, uploaded, checked line by line, and served back as they came.
 
-use std::path::Path as FsPath;
-
 use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::HeaderMap,
@@ -10,7 +8,6 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 use super::{
     App,
@@ -19,12 +16,13 @@ use super::{
     error::ApiError,
     extract::{Id, Query},
     file_object::FileObject,
+    file_request::{self, FileRequest},
+    form::{self, Shape},
     paging::{self, List},
-    upload,
     user_limits::check_disk,
 };
 use crate::{
-    domain::{DatasetFormat, FileId, FilePurpose, FileRecord, FileStatus, Ownership, UnknownFormat},
+    domain::{DatasetFormat, FileId, FilePurpose, FileRecord, FileStatus, Ownership},
     store::{FileQuery, unix_now},
 };
 
@@ -56,7 +54,22 @@ struct UploadForm {
     /// The format of preference pairs; left out, it is told from the first row that fits one. The file is checked in it, and
     /// jobs read it so.
     format: Option<DatasetFormat>,
+    /// `created_at`: from when `expires_after[seconds]` counts.
+    #[schema(rename = "expires_after[anchor]", example = "created_at")]
+    expires_after_anchor: Option<String>,
+    /// After how many seconds the file is deleted, 3600 to 2592000; never, if left out. A file that a job still needs is kept until
+    /// the job's end.
+    #[schema(rename = "expires_after[seconds]", minimum = 3600, maximum = 2_592_000)]
+    expires_after_seconds: Option<u64>,
 }
+
+/// The form of an upload, for its reader.
+const UPLOAD: Shape = Shape {
+    file: "file",
+    texts: &["purpose", "format", file_request::ANCHOR, file_request::SECONDS],
+    curl: "-F purpose=fine-tune -F file=@pairs.jsonl",
+    way_out: "split it, or start the server with a larger --max-upload-bytes",
+};
 
 /// Which files.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -105,18 +118,6 @@ impl Deleted {
     }
 }
 
-/// Removes what uploads left that a crash of the server cut off.
-pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
-    fs_err::create_dir_all(directory)?;
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(upload::TEMP_PREFIX) {
-            fs_err::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// Uploads a file of preference pairs, or of scores made elsewhere
 ///
 /// Streamed to disk and kept as it came; then checked in the background: poll the file until its status is `processed` or `error`.
@@ -134,21 +135,25 @@ pub(super) fn clear_uploads(directory: &FsPath) -> std::io::Result<()> {
     )
 )]
 async fn upload_file(State(app): State<App>, By(caller): By, req: Request) -> Result<axum::Json<FileObject>, ApiError> {
-    let temp = app.data_dir().join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
-    let form = upload::receive(req, temp, app.settings().max_upload_bytes).await?;
-    let purpose = purpose(form.purpose.as_deref())?;
-    let format = format(form.format.as_deref(), purpose)?;
+    let form = form::receive(req, &UPLOAD, app.temp_file(), app.settings().max_upload_bytes).await?;
+    if form.filename.is_empty() {
+        return Err(ApiError::invalid_at("/file", "missing_filename", "the part 'file' has no file name"));
+    }
+    let request = FileRequest::of_form(&form)?;
     check_disk(&app, &caller, form.size_bytes).await?;
+    let created_at = unix_now();
     let record = FileRecord {
         id: FileId::new(),
         filename: form.filename,
-        purpose,
+        purpose: request.purpose,
         size_bytes: form.size_bytes,
         sha256: form.sha256,
-        format,
+        format: request.format,
         status: FileStatus::Uploaded,
         report: None,
-        created_at: unix_now(),
+        created_at,
+        expires_at: request.kept_for_s.map(|seconds| created_at + seconds as i64),
+        job_id: None,
         ownership: Ownership::of(&caller, false),
     };
     let path = content_path(&app, &record.id);
@@ -162,34 +167,7 @@ async fn upload_file(State(app): State<App>, By(caller): By, req: Request) -> Re
     Ok(axum::Json(record.into()))
 }
 
-fn purpose(given: Option<&str>) -> Result<FilePurpose, ApiError> {
-    match given {
-        Some("fine-tune") => Ok(FilePurpose::FineTune),
-        Some("reference-scores") => Ok(FilePurpose::ReferenceScores),
-        None => Err(ApiError::invalid_at(
-            "/purpose",
-            "missing_field",
-            "the form has no part 'purpose': curl -F purpose=fine-tune",
-        )),
-        Some(other) => Err(ApiError::invalid_at(
-            "/purpose",
-            "invalid_value",
-            format!("the purpose of an upload is 'fine-tune' or 'reference-scores', got '{other}'"),
-        )),
-    }
-}
-
-fn format(given: Option<&str>, purpose: FilePurpose) -> Result<Option<DatasetFormat>, ApiError> {
-    let Some(word) = given else { return Ok(None) };
-    if purpose != FilePurpose::FineTune {
-        let message = "only files of preference pairs have a format: leave the part 'format' out";
-        return Err(ApiError::invalid_at("/format", "invalid_value", message));
-    }
-    let format =
-        word.parse().map_err(|e: UnknownFormat| ApiError::invalid_at("/format", "invalid_value", e.to_string()))?;
-    Ok(Some(format))
-}
-
+/// Where a file's content lies.
 pub(super) fn content_path(app: &App, id: &FileId) -> std::path::PathBuf {
     app.data_dir().join("files").join(id.as_str())
 }

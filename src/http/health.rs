@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     App,
     error::{ApiError, ErrorCode},
-    openapi, upload,
+    form, openapi,
 };
 
 /// The routes.
@@ -79,7 +79,7 @@ async fn get_readiness(State(app): State<App>) -> Result<axum::Json<Health>, Api
 
 /// Writes a few bytes and leaves nothing behind.
 async fn can_write(data_dir: &Path) -> io::Result<()> {
-    let path = data_dir.join("tmp").join(format!("{}{}", upload::TEMP_PREFIX, Uuid::now_v7().simple()));
+    let path = data_dir.join("tmp").join(format!("{}{}", form::TEMP_PREFIX, Uuid::now_v7().simple()));
     let written = tokio::fs::write(&path, b"ok").await;
     let removed = tokio::fs::remove_file(&path).await;
     written.and(removed)

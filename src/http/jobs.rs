@@ -65,8 +65,8 @@ pub(super) struct FineTuningJob {
     shared: bool,
     training_file: FileId,
     validation_file: Option<FileId>,
-    /// Always empty: results are at `metrics`.
-    result_files: [FileId; 0],
+    /// Its metrics by step, as CSV and as JSON Lines, once it has succeeded.
+    result_files: Vec<FileId>,
     /// Tokens trained on.
     trained_tokens: Option<u64>,
     /// Seed of everything random.
@@ -147,7 +147,7 @@ impl FineTuningJob {
             shared: job.ownership.is_shared,
             training_file: spec.training_file,
             validation_file: spec.validation_file,
-            result_files: [],
+            result_files: job.result_files,
             trained_tokens: job.n_trained_tokens,
             seed: spec.seed,
             error: job.error.map(|e| JobError { code: e.code, message: e.message, param: None }),

@@ -8,10 +8,13 @@ mod api_keys;
 mod archive;
 mod checkpoint_files;
 mod checkpoints;
+mod cors;
 mod download;
 mod dry_runs;
+mod elsewhere;
 mod error;
 mod error_body;
+mod event_stream;
 mod events;
 mod export_files;
 mod exports;
@@ -19,11 +22,16 @@ mod extract;
 mod file_checks;
 mod file_object;
 mod file_overlap;
+mod file_request;
 mod files;
+mod form;
+mod frame;
 mod health;
 mod inspections;
 mod job_request;
 mod jobs;
+mod join;
+mod live;
 mod method_object;
 mod metrics;
 mod models;
@@ -35,13 +43,19 @@ mod observe;
 mod openapi;
 mod paging;
 mod previews;
+mod prometheus;
 mod queue;
 mod rate;
 mod reference_lists;
 mod reference_scores;
+mod replay;
 mod serve;
 mod sharing;
-mod upload;
+mod stream_tokens;
+mod tensorboard;
+mod tls;
+mod upload_object;
+mod uploads;
 mod user_limits;
 
 use std::{
@@ -57,15 +71,21 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 use self::{
     access::{KeysAsked, guard},
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
+    live::Live,
     observe::observe,
+    prometheus::Requests,
     rate::Rate,
+    replay::replay,
+    stream_tokens::StreamTokens,
+    uploads::AtWork,
 };
-pub use self::{openapi::document, serve::serve};
+pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{
     domain::{AllowedRemotes, QueueRules},
     store::Store,
@@ -80,12 +100,16 @@ pub struct Settings {
     pub max_upload_bytes: u64,
     /// How many requests are worked on at once; more are told to come back.
     pub max_requests: usize,
+    /// How many streams of events there are at once; one key has half of them at most.
+    pub max_streams: usize,
     /// How many uploaded files are checked at once.
     pub max_checks: usize,
     /// Whether a client may register a model that lies on this machine (`path:`).
     pub allow_path_models: bool,
     /// How many requests a second a key may make; any, without a number.
     pub requests_per_second: Option<NonZeroU32>,
+    /// The sites whose pages may use the API from a browser.
+    pub origins: Vec<Origin>,
     /// The other servers that may be registered as references (`remote:`).
     pub remotes: AllowedRemotes,
     /// How many jobs run at once, and what one user may have; the worker's.
@@ -108,7 +132,11 @@ struct Inner {
     in_flight: Semaphore,
     keys_asked: KeysAsked,
     rate: Rate,
+    requests: Requests,
     checks: FileChecks,
+    live: Arc<Live>,
+    stream_tokens: StreamTokens,
+    uploads_at_work: AtWork,
 }
 
 impl App {
@@ -116,15 +144,31 @@ impl App {
     pub async fn open(store: Store, settings: Settings, is_worker_alive: IsWorkerAlive) -> anyhow::Result<Self> {
         let files = settings.data_dir.join("files");
         fs_err::create_dir_all(&files)?;
-        files::clear_uploads(&settings.data_dir.join("tmp"))?;
+        form::clear(&settings.data_dir.join("tmp"))?;
+        uploads::clear_orphans(&store, &settings.data_dir.join(uploads::PARTS)).await?;
+        store.free_unanswered().await?;
         let checks = FileChecks::new(store.clone(), files, settings.max_checks);
         for file in store.unchecked_files().await? {
             checks.begin(&file);
         }
         let in_flight = Semaphore::new(settings.max_requests);
         let rate = Rate::new(settings.requests_per_second);
-        let keys_asked = KeysAsked::default();
-        Ok(Self(Arc::new(Inner { store, settings, is_worker_alive, in_flight, keys_asked, rate, checks })))
+        let (keys_asked, requests) = (KeysAsked::default(), Requests::new());
+        let live = Live::open(store.clone(), settings.max_streams).await?;
+        let (stream_tokens, uploads_at_work) = (StreamTokens::default(), AtWork::default());
+        Ok(Self(Arc::new(Inner {
+            store,
+            settings,
+            is_worker_alive,
+            in_flight,
+            keys_asked,
+            rate,
+            requests,
+            checks,
+            live,
+            stream_tokens,
+            uploads_at_work,
+        })))
     }
 
     /// An app on an empty data directory.
@@ -134,9 +178,11 @@ impl App {
             data_dir: data_dir.to_owned(),
             max_upload_bytes: 1000,
             max_requests: 8,
+            max_streams: 8,
             max_checks: 1,
             allow_path_models: true,
             requests_per_second: None,
+            origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
             memory_bytes: None,
@@ -165,12 +211,33 @@ impl App {
         &self.0.keys_asked
     }
 
+    fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
     fn rate(&self) -> &Rate {
         &self.0.rate
     }
 
     fn checks(&self) -> &FileChecks {
         &self.0.checks
+    }
+
+    fn live(&self) -> &Arc<Live> {
+        &self.0.live
+    }
+
+    fn stream_tokens(&self) -> &StreamTokens {
+        &self.0.stream_tokens
+    }
+
+    /// A name for a file that is on its way in.
+    fn temp_file(&self) -> PathBuf {
+        self.data_dir().join("tmp").join(format!("{}{}", form::TEMP_PREFIX, Uuid::now_v7().simple()))
+    }
+
+    fn uploads_at_work(&self) -> &AtWork {
+        &self.0.uploads_at_work
     }
 
     fn is_worker_alive(&self) -> bool {
@@ -182,6 +249,7 @@ impl App {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(files::router())
+        .merge(uploads::router())
         .merge(file_overlap::router())
         .merge(models::router())
         .merge(previews::router())
@@ -192,31 +260,35 @@ fn routes() -> OpenApiRouter<App> {
         .merge(jobs::router())
         .merge(queue::router())
         .merge(events::router())
+        .merge(stream_tokens::router())
         .merge(metrics::router())
+        .merge(tensorboard::router())
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
         .merge(objectives::router())
         .merge(sharing::router())
         .merge(api_keys::router())
         .merge(health::router())
+        .merge(prometheus::router())
 }
 
 /// The service: every route, and around it what every request gets.
-pub fn router(app: App) -> Router {
+fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
+    let cors = cors::layer(&app.settings().origins);
     router
+        .route_layer(middleware::from_fn_with_state(app.clone(), replay))
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
-            ApiError::new(
-                ErrorCode::RouteNotFound,
-                format!("there is nothing at {path}; GET /openapi.json lists what there is"),
-            )
+            let way_out = elsewhere::way_out(&path).unwrap_or("GET /openapi.json lists what there is");
+            ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}: {way_out}"))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
             ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not know {method}: see the Allow header"))
         })
         .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .layer(cors)
         .with_state(app)
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     App,
     error::{ApiError, ErrorCode},
+    event_stream,
 };
 
 /// Names a request in the answer and in the log.
@@ -34,12 +35,14 @@ pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next
     let method = req.method().clone();
     let route = req.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-    let mut response = answer(&app, req, next).instrument(span.clone()).await;
+    let route_text = route.as_ref().map_or("none", |r| r.as_str());
+    let mut response = answer(&app, route_text, req, next).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
+    app.requests().count(method.as_str(), route_text, response.status().as_u16(), started.elapsed());
     span.in_scope(|| {
         tracing::info!(
             %method,
-            route = route.as_ref().map_or("none", |r| r.as_str()),
+            route = route_text,
             status = response.status().as_u16(),
             duration_ms = started.elapsed().as_millis() as u64,
             "answered"
@@ -48,8 +51,14 @@ pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next
     response
 }
 
-async fn answer(app: &App, req: Request, next: Next) -> Response {
-    let Ok(_permit) = app.in_flight().try_acquire() else {
+async fn answer(app: &App, route: &str, req: Request, next: Next) -> Response {
+    let permit = if event_stream::is_stream(route, &req) {
+        // Those that were open when a server ends come back all at once, and browsers do not come back after a refusal: they wait.
+        app.live().may_open().await
+    } else {
+        app.in_flight().try_acquire().ok()
+    };
+    let Some(_permit) = permit else {
         return ApiError::new(ErrorCode::Overloaded, "too many requests at once: send it again in a moment")
             .into_response();
     };

@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -13,16 +12,24 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
+
+use super::{App, router};
 
 /// How long the head of a request may take, and how long an idle connection is kept.
 const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
+/// How long a client may take to agree on how to encrypt.
+const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long requests that are being answered may go on after the server was told to stop.
 const MAX_FAREWELL: Duration = Duration::from_secs(10);
 /// The most connections at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 4096;
 
-/// Serves until `stop` is done, then finishes what is being answered, for ten seconds at most.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+/// Serves until `stop` is done, then ends every stream and finishes what is being answered, for ten seconds at most; encrypted, where
+/// `tls` is given.
+pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, app: App, stop: impl Future<Output = ()>) {
+    let router = router(app.clone());
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(MAX_HEAD_TIME);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -38,9 +45,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             accepted = accepted => accepted,
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let (builder, tls, watcher) = (builder.clone(), tls.clone(), graceful.watcher());
         tokio::spawn(async move {
+            let Some(stream) = encrypted(tls, stream).await else { return };
+            let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
             // A client that hangs up or sends nonsense is its own affair.
             if let Err(e) = connection.await {
                 tracing::debug!(cause = %e, "a connection ended early");
@@ -49,8 +57,25 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         });
     }
     drop(listener);
+    app.live().end();
     if tokio::time::timeout(MAX_FAREWELL, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still being answered after {} seconds: cut off", MAX_FAREWELL.as_secs());
+    }
+}
+
+/// The stream as it is to be read; nothing where the client did not agree on how in time.
+async fn encrypted(
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+) -> Option<Either<tokio_rustls::server::TlsStream<TcpStream>, TcpStream>> {
+    let Some(tls) = tls else { return Some(Either::Right(stream)) };
+    match tokio::time::timeout(MAX_HANDSHAKE_TIME, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Either::Left(stream)),
+        Ok(Err(e)) => {
+            tracing::debug!(cause = %e, "a client did not agree on how to encrypt");
+            None
+        }
+        Err(_) => None,
     }
 }
 

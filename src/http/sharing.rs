@@ -44,6 +44,7 @@ struct Sharing {
 
 async fn share(app: &App, thing: Owned, request: SharingRequest) -> Result<axum::Json<Sharing>, ApiError> {
     app.store().share(&thing, request.shared).await?;
+    app.live().recheck();
     Ok(axum::Json(Sharing { id: thing.id().to_owned(), object: "sharing", shared: request.shared }))
 }
 

@@ -1,9 +1,6 @@
 //! An export: a model written for other programs, below the run's directory, and hashed.
 
-use std::{ops::ControlFlow, path::Path};
-
-use anyhow::Context;
-use nix::sys::statvfs::statvfs;
+use std::ops::ControlFlow;
 
 use super::{
     hashed_files::hashed_files,
@@ -15,7 +12,7 @@ use crate::{
     domain::{ExportFormat, ExportSpec, ExportedFiles, Failure, FailureCode, Level, Phase, RunEvent},
     export::{Export, is_disk_full},
     model::{ModelError, exported_bytes},
-    run_dir::RunDir,
+    run_dir::{RunDir, free_disk_bytes},
     text::TextError,
 };
 
@@ -28,7 +25,7 @@ pub(super) fn export(run: &RunDir, spec: &ExportSpec, journal: &mut Journal) -> 
     run.discard_export()?;
     let location = &spec.model.location;
     let needed = exported_bytes(location, spec.format, spec.dtype).map_err(|e| failed(spec, e.into()))?;
-    check_room(needed, free_bytes(run.root())?)?;
+    check_room(needed, free_disk_bytes(run.root())?)?;
     check_digest(&spec.model)?;
     let files = run.export_files();
     let out = match spec.format {
@@ -73,12 +70,6 @@ fn check_room(needed: u64, free: u64) -> Result<(), Failure> {
         free / 1_000_000
     );
     Err(Failure::new(FailureCode::DiskFull, message))
-}
-
-/// What whoever writes here may still write.
-fn free_bytes(directory: &Path) -> anyhow::Result<u64> {
-    let disk = statvfs(directory).with_context(|| format!("how full is the disk of {}?", directory.display()))?;
-    Ok(disk.blocks_available() * disk.fragment_size())
 }
 
 /// What a client is told of it, with the way out.

@@ -1,10 +1,12 @@
-//! What the run says: `events.jsonl`, without repeating what an earlier attempt has said.
+//! What the run says: `events.jsonl`, without repeating what an earlier attempt has said, and its metrics once more for TensorBoard.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use super::tensorboard::EventFile;
 use crate::{
     domain::{EventRecord, Level, Phase, RunEvent},
     run_dir::{JsonLines, RunDir},
@@ -14,6 +16,8 @@ use crate::{
 pub(super) struct Journal {
     lines: JsonLines,
     said: BTreeSet<(u8, u64)>,
+    /// Where TensorBoard's copy of the metrics goes, and this attempt's file once there are any.
+    tensorboard: (PathBuf, Option<EventFile>),
 }
 
 impl Journal {
@@ -25,7 +29,7 @@ impl Journal {
             let (events, next) = run.read_events(offset, 64 << 20)?;
             said.extend(events.iter().filter_map(|e| e.record.event.repeatable_step()));
             if events.is_empty() {
-                return Ok(Self { lines, said });
+                return Ok(Self { lines, said, tensorboard: (run.tensorboard(), None) });
             }
             offset = next;
         }
@@ -39,7 +43,23 @@ impl Journal {
             return Ok(());
         }
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        Ok(self.lines.append(&EventRecord { at_ms, event })?)
+        let record = EventRecord { at_ms, event };
+        // First the file that counts: of what the other one lacks nothing is lost.
+        self.lines.append(&record)?;
+        match &record.event {
+            RunEvent::Metrics { step, values } => self.plot(("train/", values), *step, at_ms),
+            RunEvent::Evaluation { step, values, .. } => self.plot(("eval/", values), *step, at_ms),
+            _ => Ok(()),
+        }
+    }
+
+    fn plot(&mut self, values: (&str, &BTreeMap<String, f64>), step: u64, at_ms: i64) -> anyhow::Result<()> {
+        let (directory, file) = &mut self.tensorboard;
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(EventFile::create(directory, at_ms)?),
+        };
+        Ok(file.scalars(values, step, at_ms)?)
     }
 
     /// A line for people.

@@ -17,6 +17,7 @@ mod register;
 mod register_remote;
 mod remote;
 mod signal;
+mod tensorboard;
 mod training;
 
 use anyhow::Context;

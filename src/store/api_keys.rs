@@ -52,6 +52,13 @@ impl Store {
         Ok(Some(key))
     }
 
+    /// Whether a key that was shown before still works at `now`, in Unix seconds.
+    pub async fn key_works(&self, id: &KeyId, now: i64) -> Result<bool> {
+        let row =
+            sqlx::query("select * from api_keys where id = ?").bind(id.as_str()).fetch_optional(&self.pool).await?;
+        Ok(row.as_ref().map(from_row).transpose()?.is_some_and(|key| key.is_valid_at(now)))
+    }
+
     /// Whether there has ever been a key: from then on everybody is asked for one.
     pub async fn has_keys(&self) -> Result<bool> {
         Ok(sqlx::query("select 1 from api_keys limit 1").fetch_optional(&self.pool).await?.is_some())

@@ -10,7 +10,7 @@ pub enum StoreError {
     /// There is no such thing.
     #[error("there is no {kind} '{id}'")]
     NotFound {
-        /// `file`, `model`, `reference list`, `job`, `checkpoint`, `export`.
+        /// `file`, `model`, `reference list`, `job`, `checkpoint`, `export`, `upload`.
         kind: &'static str,
         /// The id asked for.
         id: String,
@@ -42,6 +42,24 @@ pub enum StoreError {
         user: String,
         /// What to do first.
         way_out: &'static str,
+    },
+    /// Somebody has as many as one may have.
+    #[error("there are already {max} {kind}: {way_out}")]
+    TooMany {
+        /// What is counted, in the plural.
+        kind: &'static str,
+        /// How many there may be.
+        max: u64,
+        /// What to do first.
+        way_out: &'static str,
+    },
+    /// An upload that takes no parts any more.
+    #[error("upload '{id}' is {status}: begin a new one")]
+    UploadEnded {
+        /// Its id.
+        id: String,
+        /// `completed`, `cancelled` or `expired`.
+        status: String,
     },
     /// It exists but cannot be used: a file or a model that is in error.
     #[error("{kind} '{id}' cannot be used: {reason}")]

@@ -1,13 +1,15 @@
 //! Uploaded files: their rows. The contents lie below `files/` of the data directory and are not the store's business.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Page, Result, Store, StoreError,
     column::{count, from_json_opt, from_word, json, parsed, parsed_opt, word},
     owners::{ownership, seen},
 };
-use crate::domain::{DatasetFormat, DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, UserName, Viewer};
+use crate::domain::{
+    DatasetFormat, DatasetReport, FileId, FilePurpose, FileRecord, FileStatus, JobId, UserName, Viewer,
+};
 
 /// Which files to list.
 #[derive(Debug, Clone, Default)]
@@ -27,24 +29,7 @@ pub struct FileQuery {
 impl Store {
     /// Adds a file whose content is already in its place.
     pub async fn insert_file(&self, file: &FileRecord) -> Result<()> {
-        sqlx::query(
-            "insert into files (id, filename, purpose, size_bytes, sha256, format, status, report, created_at, owner, is_shared)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(file.id.as_str())
-        .bind(&file.filename)
-        .bind(word(&file.purpose))
-        .bind(file.size_bytes as i64)
-        .bind(&file.sha256)
-        .bind(file.format.map(DatasetFormat::as_str))
-        .bind(word(&file.status))
-        .bind(file.report.as_ref().map(json))
-        .bind(file.created_at)
-        .bind(file.ownership.owner.as_ref().map(UserName::as_str))
-        .bind(file.ownership.is_shared)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        insert(&mut *self.pool.acquire().await?, file).await
     }
 
     /// Records what the check of an `uploaded` file found: it becomes `processed`, or `error` where there are problems.
@@ -108,6 +93,22 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
+    /// Files whose time is over and that no job still needs; their contents are the caller's to remove.
+    pub async fn expired_files(&self, now: i64, limit: u32) -> Result<Vec<FileId>> {
+        let rows = sqlx::query(
+            "select id from files where expires_at <= ? and not exists (
+                 select 1 from job_files join jobs on jobs.id = job_id
+                 where file_id = files.id and jobs.status not in ('succeeded', 'failed', 'cancelled')
+             ) and not exists (select 1 from models where source = 'scores:' || files.id and status = 'pending')
+             order by expires_at limit ?",
+        )
+        .bind(now)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| parsed(row, "id")).collect()
+    }
+
     /// Deletes a file's row, unless a job that has not ended reads it.
     pub async fn delete_file(&self, id: &FileId) -> Result<FileRecord> {
         let mut tx = self.write().await?;
@@ -136,6 +137,31 @@ impl Store {
     }
 }
 
+/// Adds a file's row to what belongs together with it.
+pub(super) async fn insert(db: &mut SqliteConnection, file: &FileRecord) -> Result<()> {
+    sqlx::query(
+        "insert into files (id, filename, purpose, size_bytes, sha256, format, status, report, created_at, expires_at, result_of,
+                            owner, is_shared)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(file.id.as_str())
+    .bind(&file.filename)
+    .bind(word(&file.purpose))
+    .bind(file.size_bytes as i64)
+    .bind(&file.sha256)
+    .bind(file.format.map(DatasetFormat::as_str))
+    .bind(word(&file.status))
+    .bind(file.report.as_ref().map(json))
+    .bind(file.created_at)
+    .bind(file.expires_at)
+    .bind(file.job_id.as_ref().map(JobId::as_str))
+    .bind(file.ownership.owner.as_ref().map(UserName::as_str))
+    .bind(file.ownership.is_shared)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 fn not_found(id: &FileId) -> StoreError {
     StoreError::NotFound { kind: "file", id: id.to_string() }
 }
@@ -151,6 +177,8 @@ fn from_row(row: &SqliteRow) -> Result<FileRecord> {
         status: from_word(row, "status")?,
         report: from_json_opt(row, "report")?,
         created_at: row.try_get("created_at")?,
+        expires_at: row.try_get("expires_at")?,
+        job_id: parsed_opt(row, "result_of")?,
         ownership: ownership(row)?,
     })
 }

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::domain::{CheckpointId, EventId, JobId, Level, ModelId};
 
+/// The entry of an event's data that names the checkpoint it is about.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+
 /// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,6 +88,13 @@ pub struct Checkpoint {
     pub created_at: i64,
 }
 
+impl JobEvent {
+    /// Whether it tells of a new checkpoint.
+    pub fn is_checkpoint(&self) -> bool {
+        self.kind == EventKind::Message && self.data.as_ref().is_some_and(|data| data.get(CHECKPOINT).is_some())
+    }
+}
+
 impl Store {
     /// A job's events, newest first.
     pub async fn events(&self, job: &JobId, after: Option<&EventId>, limit: usize) -> Result<Page<JobEvent>> {
@@ -110,17 +120,6 @@ impl Store {
         .bind(Page::<JobEvent>::n_rows(limit))
         .fetch_all(&mut *db)
         .await?;
-        Page::cut(rows.iter().map(event_from_row), limit)
-    }
-
-    /// A job's events with a `seq` above `after_seq`, oldest first: what a stream that got so far has missed.
-    pub async fn events_since(&self, job: &JobId, after_seq: i64, limit: usize) -> Result<Page<JobEvent>> {
-        let rows = sqlx::query("select * from events where job_id = ? and seq > ? order by seq limit ?")
-            .bind(job.as_str())
-            .bind(after_seq)
-            .bind(Page::<JobEvent>::n_rows(limit))
-            .fetch_all(&self.pool)
-            .await?;
         Page::cut(rows.iter().map(event_from_row), limit)
     }
 
@@ -202,7 +201,7 @@ pub(super) async fn insert_message(db: &mut SqliteConnection, job: &JobId, level
     Ok(())
 }
 
-fn event_from_row(row: &SqliteRow) -> Result<JobEvent> {
+pub(super) fn event_from_row(row: &SqliteRow) -> Result<JobEvent> {
     Ok(JobEvent {
         id: parsed(row, "id")?,
         seq: row.try_get("seq")?,

@@ -145,7 +145,8 @@ impl Store {
         };
         // A job has all the pairs when none of them is missing from it.
         let rows = sqlx::query(seen!(
-            "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts
+            "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts,
+                (select json_group_array(files.id order by files.seq) from files where result_of = jobs.id) as result_files
              from jobs left join runs on runs.job_id = jobs.id
              where jobs.seq < coalesce(?2, 9223372036854775807)
                and (not ?3 or json_type(spec, '$.metadata') is null or json_type(spec, '$.metadata') = 'null')
@@ -183,7 +184,8 @@ fn usable(kind: &'static str, id: &str, status: Option<&str>) -> Result<bool> {
 /// Reads one job inside a transaction.
 pub(super) async fn job(db: &mut SqliteConnection, id: &JobId) -> Result<Job> {
     let row = sqlx::query(
-        "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts
+        "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts,
+                (select json_group_array(files.id order by files.seq) from files where result_of = jobs.id) as result_files
          from jobs left join runs on runs.job_id = jobs.id where jobs.id = ?",
     )
     .bind(id.as_str())
@@ -201,6 +203,7 @@ pub(super) fn from_row(row: &SqliteRow) -> Result<Job> {
         run_id: parsed_opt(row, "run_id")?,
         n_attempts: row.try_get("n_attempts")?,
         fine_tuned_model: parsed_opt(row, "fine_tuned_model")?,
+        result_files: from_json(row, "result_files")?,
         error: from_json_opt(row, "error")?,
         n_trained_tokens: count_opt(row, "n_trained_tokens")?,
         reference_scores: from_json_opt(row, "reference_scores")?,

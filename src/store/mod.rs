@@ -12,7 +12,9 @@ mod files;
 mod history;
 mod inspections;
 mod jobs;
+mod kept_replies;
 mod limits;
+mod live;
 mod memory;
 mod models;
 mod owners;
@@ -25,7 +27,10 @@ mod reference_lists;
 mod reference_scores;
 mod runs;
 mod score_inventory;
+mod totals;
 mod transition;
+mod uploads;
+mod write;
 
 use std::{
     path::{Path, PathBuf},
@@ -33,11 +38,14 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    SqlitePool,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use tokio::sync::watch;
+
+use self::write::Write;
 pub use self::{
     audit::{AuditEntry, AuditNote},
     errands::Errand,
@@ -45,6 +53,8 @@ pub use self::{
     files::FileQuery,
     history::{Checkpoint, EventKind, JobEvent, MetricKind, MetricPoint},
     jobs::{JobQuery, JobTerms, MetadataFilter},
+    kept_replies::{KeptReply, ReplyClaim, ReplySlot},
+    live::LiveEvent,
     owners::Owned,
     page::Page,
     record::RunBatch,
@@ -52,6 +62,7 @@ pub use self::{
     reference_scores::{KeptScore, ScoreSet},
     runs::{Lease, Run, RunSubject, StopIntent},
     score_inventory::{KeptDataset, KeptScores},
+    totals::{JobCount, Totals},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -60,6 +71,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    changed: watch::Sender<()>,
 }
 
 impl Store {
@@ -90,12 +102,18 @@ impl Store {
             .await
             .map_err(|e| opening(path.clone(), e.into()))?;
         MIGRATIONS.run(&pool).await.map_err(|e| opening(path, e))?;
-        Ok(Self { pool })
+        Ok(Self { pool, changed: watch::Sender::new(()) })
     }
 
     /// Asks the database for anything at all: whether the service can work.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("select count(*) from jobs where status = 'running'").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Writes a copy of the database as it is at one moment to a file that is not there yet; others go on reading and writing.
+    pub async fn copy_to(&self, file: &Path) -> Result<()> {
+        sqlx::query("vacuum into ?").bind(file.to_string_lossy()).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -105,8 +123,13 @@ impl Store {
     }
 
     /// A transaction that writes. It takes the write lock at once: one that began by reading could not wait for it later.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.pool.begin_with("begin immediate").await?)
+    async fn write(&self) -> Result<Write> {
+        Ok(Write::new(self.pool.begin_with("begin immediate").await?, self.changed.clone()))
+    }
+
+    /// Tells whenever this process has written something that belongs together: time to look for news.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 

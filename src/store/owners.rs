@@ -3,13 +3,15 @@
 use sqlx::{AssertSqlSafe, Row, sqlite::SqliteRow};
 
 use super::{Result, Store, StoreError, column::parsed_opt};
-use crate::domain::{ExportId, FileId, JobId, ModelId, Ownership, ReferenceListId};
+use crate::domain::{ExportId, FileId, JobId, ModelId, Ownership, ReferenceListId, UploadId};
 
 /// Something that belongs to somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owned {
     /// An uploaded file.
     File(FileId),
+    /// A file on its way in.
+    Upload(UploadId),
     /// A model.
     Model(ModelId),
     /// A list of references.
@@ -25,6 +27,7 @@ impl Owned {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Upload(_) => "upload",
             Self::Model(_) => "model",
             Self::ReferenceList(_) => "reference list",
             Self::Job(_) => "job",
@@ -36,6 +39,7 @@ impl Owned {
     pub fn id(&self) -> &str {
         match self {
             Self::File(id) => id.as_str(),
+            Self::Upload(id) => id.as_str(),
             Self::Model(id) => id.as_str(),
             Self::ReferenceList(id) => id.as_str(),
             Self::Job(id) => id.as_str(),
@@ -46,6 +50,7 @@ impl Owned {
     fn table(&self) -> &'static str {
         match self {
             Self::File(_) => "files",
+            Self::Upload(_) => "uploads",
             Self::Model(_) => "models",
             Self::ReferenceList(_) => "reference_lists",
             Self::Job(_) => "jobs",

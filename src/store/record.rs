@@ -8,16 +8,16 @@ use sqlx::SqliteConnection;
 use super::{
     Result, RunEnd, RunSubject, Store,
     column::{json as to_json, word},
-    exports,
-    history::{EventKind, MetricKind},
+    exports, files,
+    history::{CHECKPOINT, EventKind, MetricKind},
     inspections, jobs,
     models::{self, Made, insert_made},
     record_end, reference_scores,
     runs::held_run,
 };
 use crate::domain::{
-    CheckpointId, CheckpointSummary, Evaluation, EvaluationPhase, EventId, EventRecord, JobId, Level, ModelId, Phase,
-    ReferenceScore, RunEvent, RunId, ScoreKey, ScoringCount, metric,
+    CheckpointId, CheckpointSummary, Evaluation, EvaluationPhase, EventId, EventRecord, FileRecord, JobId, Level,
+    ModelId, Phase, ReferenceScore, RunEvent, RunId, ScoreKey, ScoringCount, metric,
 };
 
 /// A stretch of a run's `events.jsonl`.
@@ -36,6 +36,8 @@ pub struct RunBatch<'a> {
     pub scores: &'a [ReferenceScore],
     /// Where to read on there; `None` if it was not read.
     pub next_scores_offset: Option<u64>,
+    /// The files with its results, whose contents are in their places, where it was for a job and ended well.
+    pub results: &'a [FileRecord],
     /// How the run ended, if its process is gone.
     pub end: Option<&'a RunEnd>,
     /// The time it is, in Unix seconds.
@@ -75,6 +77,9 @@ impl Store {
         .await?;
         if let Some(end) = batch.end {
             record_end::record_end(&mut tx, &run, end, batch.now).await?;
+            for file in batch.results {
+                files::insert(&mut tx, file).await?;
+            }
         }
         tx.commit().await?;
         Ok(())
@@ -230,12 +235,12 @@ impl Line<'_> {
         let model = ModelId::of_checkpoint(&tuned, summary.step);
         let made = Made { job: self.job, base: &spec.model, id: &model, info: &summary.model, at: self.at() };
         insert_made(self.db, &made).await?;
-        let id = CheckpointId::new();
-        sqlx::query(
+        // The conflict changes nothing but gives the id that stands.
+        let id: String = sqlx::query_scalar(
             "insert into checkpoints (id, job_id, step, directory, model_id, metrics, size_bytes, created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (job_id, step) do nothing",
+             values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (job_id, step) do update set id = id returning id",
         )
-        .bind(id.as_str())
+        .bind(CheckpointId::new().as_str())
         .bind(self.job.as_str())
         .bind(summary.step as i64)
         .bind(&summary.directory)
@@ -243,7 +248,7 @@ impl Line<'_> {
         .bind(to_json(&summary.metrics))
         .bind(summary.size_bytes as i64)
         .bind(self.at())
-        .execute(&mut *self.db)
+        .fetch_one(&mut *self.db)
         .await?;
         // The run gets ahead: if it dies now, it does not die where it died before.
         sqlx::query("update runs set n_deaths = 0 where run_id = ?")
@@ -251,7 +256,7 @@ impl Line<'_> {
             .execute(&mut *self.db)
             .await?;
         let message = format!("Checkpoint created at step {}", summary.step);
-        let data = json!({"step": summary.step, "model": model});
+        let data = json!({"step": summary.step, "model": model, CHECKPOINT: id});
         self.event(EventKind::Message, Level::Info, &message, Some(&data)).await
     }
 

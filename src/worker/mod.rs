@@ -4,9 +4,11 @@
 //! goes on. One call of [`Worker::tick`] is one look at everything.
 
 mod config;
+mod expiry;
 mod heartbeat;
 mod leftovers;
 mod observe;
+mod results;
 mod scores;
 mod spec;
 mod start;
@@ -57,6 +59,8 @@ pub struct Worker {
     renewed_at: i64,
     /// When this look at everything began, in Unix seconds.
     now: i64,
+    /// When what has expired was last removed.
+    expired_at: i64,
 }
 
 impl Worker {
@@ -65,7 +69,17 @@ impl Worker {
         // Ids are unique, which is all a worker's name must be.
         let owner = Arc::from(RunId::new().as_str().replacen(RunId::PREFIX, "worker-", 1));
         let heartbeat = Heartbeat::new(config.lease);
-        Self { store, launcher, config, owner, heartbeat, due_since: HashMap::new(), renewed_at: 0, now: 0 }
+        Self {
+            store,
+            launcher,
+            config,
+            owner,
+            heartbeat,
+            due_since: HashMap::new(),
+            renewed_at: 0,
+            now: 0,
+            expired_at: 0,
+        }
     }
 
     /// Tells others whether this worker is alive.
@@ -119,6 +133,7 @@ impl Worker {
         look.note(self.store.raise_waiting_jobs(now).await.map(|n| n > 0).map_err(Into::into));
         look.note(self.start_jobs(&lease).await);
         look.note(self.remove_deleted_exports().await);
+        look.note(self.remove_expired(now).await);
         for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);
         }

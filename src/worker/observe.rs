@@ -39,6 +39,7 @@ impl Worker {
         let (scores, next_scores_offset) = self.record_all_but_the_last_scores(run, dir).await?;
         let (mut events, mut next_offset) = self.record_all_but_the_last_batch(run, dir).await?;
         let last = events.pop_if(|(_, record)| record.event.is_last());
+        let last_offset = last.as_ref().map(|(offset, _)| *offset);
         let end = match (process, last) {
             (ProcessStatus::Gone { .. }, Some((_, record))) => Some(end_of(record.event)),
             (ProcessStatus::Gone { how }, None) if events.is_empty() => Some(self.died(dir, how.as_deref())),
@@ -63,9 +64,19 @@ impl Worker {
         if let Some(end) = &end {
             leftovers::discard(run, dir, end).await;
         }
+        let mut results = Vec::new();
+        if let (RunSubject::Job(job), Some(RunEnd::Succeeded { model: Some(_), .. }), Some(offset)) =
+            (&run.subject, &end, last_offset)
+        {
+            // The last metrics first, but not the last word: after a crash in between the rest is done again.
+            self.record(run, &events, offset, None).await?;
+            events.clear();
+            results = self.results_of(job).await?;
+        }
+        let results = results.as_slice();
         let batch = self.batch(run, &events, next_offset);
         let (scores, next_scores_offset) = (scores.as_slice(), Some(next_scores_offset));
-        self.store.record(&RunBatch { scores, next_scores_offset, end: end.as_ref(), ..batch }).await?;
+        self.store.record(&RunBatch { scores, next_scores_offset, results, end: end.as_ref(), ..batch }).await?;
         if let Some(end) = &end {
             if matches!(run.subject, RunSubject::Inspection(_)) {
                 // Its answer is in the database, and it holds text.
@@ -121,7 +132,17 @@ impl Worker {
 
     fn batch<'a>(&'a self, run: &'a Run, events: &'a [(u64, EventRecord)], next_offset: u64) -> RunBatch<'a> {
         let (owner, now) = (&self.owner, self.now);
-        RunBatch { run_id: &run.id, owner, events, next_offset, scores: &[], next_scores_offset: None, end: None, now }
+        RunBatch {
+            run_id: &run.id,
+            owner,
+            events,
+            next_offset,
+            scores: &[],
+            next_scores_offset: None,
+            results: &[],
+            end: None,
+            now,
+        }
     }
 
     pub(super) async fn record(

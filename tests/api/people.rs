@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::support::{Answer, Server, pairs};
+use crate::support::{Answer, Server, id_of, pairs};
 
 /// A client with a key.
 pub(crate) struct Person<'a> {
     pub(crate) server: &'a Server,
-    authorization: String,
-    key_id: String,
+    pub(crate) authorization: String,
+    pub(crate) key_id: String,
 }
 
 impl Person<'_> {
@@ -42,12 +42,8 @@ impl Person<'_> {
     }
 }
 
-pub(crate) fn id_of(body: &Value) -> String {
-    body["id"].as_str().expect("an id").to_owned()
-}
-
 /// Makes a key as `by`; the first one as anybody.
-fn key<'a>(server: &'a Server, by: Option<&Person<'_>>, request: &Value) -> Person<'a> {
+pub(crate) fn key<'a>(server: &'a Server, by: Option<&Person<'_>>, request: &Value) -> Person<'a> {
     let made = match by {
         Some(admin) => admin.post("/v1/api_keys", request),
         None => server.post("/v1/api_keys", request),
@@ -68,8 +64,8 @@ pub(crate) fn team(server: &Server) -> [Person<'_>; 3] {
     [root, ana, bo]
 }
 
-/// A file, a model, a list, a job and an export of one person, as what the parts of addresses are called.
-fn things_of(person: &Person<'_>) -> [(&'static str, String); 5] {
+/// A file, an upload, a model, a list, a job and an export of one person, as what the parts of addresses are called.
+pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 6] {
     let file = person.upload();
     let model = format!("{}-model", person.key_id);
     person.post("/v1/models", &json!({"id": model, "source": "path:/models/x"})).ok();
@@ -79,8 +75,11 @@ fn things_of(person: &Person<'_>) -> [(&'static str, String); 5] {
     let job = person.post("/v1/fine_tuning/jobs", &body).ok();
     assert_eq!(job["shared"], false);
     let export = person.post(&format!("/v1/models/{model}/exports"), &json!({"format": "gguf"})).ok();
+    let upload = json!({"filename": "x", "purpose": "fine-tune", "bytes": 9});
+    let upload = person.post("/v1/uploads", &upload).ok();
     [
         ("{file_id}", file),
+        ("{upload_id}", id_of(&upload)),
         ("{model}", model),
         ("{reference_list_id}", id_of(&list)),
         ("{job_id}", id_of(&job)),
@@ -167,6 +166,11 @@ fn what_others_own_is_not_there_by_any_route() {
     // All of it stands, and its owner and an admin see it.
     for (part, id) in &things {
         let path = match *part {
+            // There is no looking at it; its owner may give it up.
+            "{upload_id}" => {
+                ana.post(&format!("/v1/uploads/{id}/cancel"), &json!({})).ok();
+                continue;
+            }
             "{file_id}" => format!("/v1/files/{id}"),
             "{model}" => format!("/v1/models/{id}"),
             "{reference_list_id}" => format!("/v1/reference_lists/{id}"),
@@ -266,6 +270,37 @@ fn a_key_to_read_changes_nothing_and_the_log_tells_who_did() {
     assert_eq!((&entries[0]["key_id"], &entries[1]["action"]), (&json!(ana.key_id), &json!("POST /v1/files")));
     let next = root.get(&format!("/v1/audit?user=ana&limit=1&after={}", entries[0]["id"])).ok();
     assert_eq!(next["data"][0]["id"], entries[1]["id"]);
+}
+
+#[test]
+fn only_pages_of_named_sites_may_ask_from_a_browser() {
+    let server = Server::with(|settings| settings.origins = vec!["https://lab.example".parse().expect("an origin")]);
+    key(&server, None, &json!({"user": "root", "role": "admin"}));
+    let ask = |origin: &str| {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        // Browsers ask without a key.
+        server.send(Method::OPTIONS, "/v1/files", &headers, None)
+    };
+    let named = ask("https://lab.example");
+    assert_eq!((named.status, named.header("access-control-allow-origin")), (200, Some("https://lab.example")));
+    assert_eq!(ask("https://other.example").header("access-control-allow-origin"), None);
+    server.get_with("/v1/files", &[("origin", "https://lab.example")]).error(401, "unauthenticated");
+}
+
+#[test]
+fn numbers_of_everybody_are_for_admins() {
+    let server = Server::start();
+    let [root, ana, _] = team(&server);
+    things_of(&ana);
+    ana.get("/metrics").error(403, "admins_only");
+    let answer = root.get("/metrics");
+    let text = String::from_utf8(answer.body).expect("text");
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("mrpo_jobs{") && line.contains("owner=\"ana\"") && line.ends_with(" 1"))
+    );
+    // Addresses are patterns: no id makes a series.
+    assert!(text.contains("route=\"/v1/models/{model}/exports\"") && !text.contains(&ana.key_id), "{text}");
 }
 
 #[test]

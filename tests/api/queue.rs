@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use crate::{
-    people::{Person, id_of, team},
-    support::{Server, wait_until},
+    people::{Person, team},
+    support::{Server, id_of, wait_until},
 };
 
 /// A model and a file that the team sees.

@@ -74,7 +74,8 @@ impl Answer {
         assert!(body["type"].as_str().expect("type").starts_with("urn:mrpo:error:"));
         assert!(body["title"].is_string() && body["error"]["type"].is_string());
         assert!(body["error"].as_object().expect("error").contains_key("param"));
-        assert_eq!(self.header("x-should-retry"), (status == 409).then_some("false"));
+        let should_retry = if code == "in_progress" { "true" } else { "false" };
+        assert_eq!(self.header("x-should-retry"), (status == 409).then_some(should_retry));
         body
     }
 }
@@ -97,9 +98,11 @@ impl Server {
             data_dir: data_dir.path().to_owned(),
             max_upload_bytes: 1 << 20,
             max_requests: 64,
+            max_streams: 16,
             max_checks: 2,
             allow_path_models: true,
             requests_per_second: None,
+            origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
             memory_bytes: None,
@@ -113,7 +116,7 @@ impl Server {
             let app = App::open(store, settings, Arc::new(move || alive.load(Ordering::Relaxed))).await.expect("app");
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
             let address = listener.local_addr().expect("address");
-            tokio::spawn(http::serve(listener, http::router(app), async {
+            tokio::spawn(http::serve(listener, None, app, async {
                 let _ = stopped.await;
             }));
             address
@@ -326,6 +329,11 @@ pub(crate) fn pairs(n: usize) -> String {
 /// One pair in TRL's standard format.
 pub(crate) fn pair(prompt: &str, chosen: &str, rejected: &str) -> String {
     json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}).to_string()
+}
+
+/// The id of a thing.
+pub(crate) fn id_of(body: &Value) -> String {
+    body["id"].as_str().expect("an id").to_owned()
 }
 
 /// The ids of a list.

@@ -1,5 +1,6 @@
 //! The whole service as it is shipped: `mrpo serve` as a child, real runs of a tiny model, and a client.
 
+mod backups;
 mod dry_runs;
 mod exports;
 mod gpt2;
@@ -9,3 +10,4 @@ mod server;
 mod stories;
 #[path = "../training/tiny.rs"]
 mod tiny;
+mod tls;

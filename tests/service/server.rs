@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use ureq::{
     Agent,
     http::{Request, Response},
+    tls::{Certificate, RootCerts, TlsConfig},
     unversioned::multipart::{Form, Part},
 };
 
@@ -63,21 +64,39 @@ impl Answer {
 impl Server {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (child, base) = spawn(directory.path());
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .timeout_global(Some(Duration::from_mins(3)))
-            .build()
-            .new_agent();
-        Self { child, base, agent, directory }
+        let (child, base) = spawn(directory.path(), &[]);
+        Self { child, base, agent: agent(TlsConfig::default()), directory }
+    }
+
+    /// One that speaks TLS with the certificate of the fixtures, which its client trusts alone, and is configured by a file.
+    pub(crate) fn start_with_tls() -> Self {
+        let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, file) = (fixture("certificate.pem"), directory.path().join("mrpo.toml"));
+        let (certificate_path, key_path) = (certificate.display(), fixture("key.pem"));
+        let lines = format!("tls-cert = '{certificate_path}'\ntls-key = '{}'\n", key_path.display());
+        std::fs::write(&file, lines).unwrap();
+        let (child, base) = spawn(directory.path(), &["--config", file.to_str().unwrap()]);
+        let trusted = Certificate::from_pem(&std::fs::read(certificate).unwrap()).unwrap();
+        let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[trusted])).build();
+        Self { child, base, agent: agent(tls), directory }
     }
 
     /// Kills the server, not its runs, and starts another on the same data.
     pub(crate) fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Kills the server, not its runs.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        (self.child, self.base) = spawn(self.directory.path());
+    }
+
+    /// Starts another on the same data.
+    pub(crate) fn start_again(&mut self) {
+        (self.child, self.base) = spawn(self.directory.path(), &[]);
     }
 
     /// Kills the process of a job's run.
@@ -85,6 +104,11 @@ impl Server {
         let lock = self.path("data/runs").join(text(&job["run_id"])).join("run.lock");
         let pid = std::fs::read_to_string(lock).unwrap().parse().unwrap();
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+
+    /// Where it listens, without the scheme.
+    pub(crate) fn address(&self) -> &str {
+        self.base.split_once("://").unwrap().1
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -229,10 +253,21 @@ impl Drop for Server {
     }
 }
 
-fn spawn(data: &Path) -> (Child, String) {
+fn agent(tls: TlsConfig) -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(Duration::from_mins(3)))
+        .tls_config(tls)
+        .build()
+        .new_agent()
+}
+
+fn spawn(data: &Path, more: &[&str]) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mrpo"))
         .args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--data-dir"])
         .arg(data.join("data"))
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

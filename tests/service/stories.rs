@@ -19,17 +19,17 @@ fn method(kind: &str, hyperparameters: &Value) -> Value {
 }
 
 /// Steps of a job that is long enough for something to happen in its middle.
-const N_LONG: u64 = 200;
+pub(crate) const N_LONG: u64 = 200;
 
 /// A job of one step per pass.
-fn long_job(server: &Server) -> String {
+pub(crate) fn long_job(server: &Server) -> String {
     let [training, _] = server.with_model_and_files(8, 60);
     let settings = json!({"n_epochs": N_LONG, "batch_size": 8, "checkpoint_every_n_steps": 20});
     server.job(&json!({"model": "tiny", "training_file": training, "method": method("dpo", &settings)}))
 }
 
 /// Everything is told once: a step's metrics, an event, a checkpoint.
-fn nothing_is_lost_or_doubled(server: &Server, job: &str, n_steps: u64) {
+pub(crate) fn nothing_is_lost_or_doubled(server: &Server, job: &str, n_steps: u64) {
     let metrics = server.get(&format!("{job}/metrics?limit=1000")).ok();
     let steps: Vec<_> = metrics["data"].as_array().expect("a list").iter().map(|m| m["step"].as_u64()).collect();
     assert_eq!(steps, (1..=n_steps).map(Some).collect::<Vec<_>>());

@@ -1,11 +1,13 @@
 //! The queue: real SQLite, real worker, real processes where a process matters.
 
+mod expiry;
 mod exports;
 mod migrations;
 mod processes;
 mod queue;
 mod records;
 mod restart;
+mod results;
 mod scores;
 mod store;
 mod stories;

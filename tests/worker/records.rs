@@ -28,6 +28,8 @@ pub(crate) async fn uploaded_file(store: &Store) -> FileId {
         status: FileStatus::Uploaded,
         report: None,
         created_at: 1_000,
+        expires_at: None,
+        job_id: None,
         ownership: Ownership::default(),
     };
     store.insert_file(&file).await.expect("inserted");

@@ -121,6 +121,7 @@ async fn recording_twice_changes_nothing_and_a_stranger_records_nothing() {
         next_offset: 400,
         scores: &[],
         next_scores_offset: None,
+        results: &[],
         end: None,
         now: BEGIN,
     };

@@ -75,6 +75,8 @@ async fn other_file(store: &Store, content: char) -> FileId {
         status: FileStatus::Uploaded,
         report: None,
         created_at: 1_000,
+        expires_at: None,
+        job_id: None,
         ownership: Ownership::default(),
     };
     store.insert_file(&file).await.expect("inserted");

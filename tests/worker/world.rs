@@ -7,7 +7,7 @@ use std::{
 };
 
 use mrpo::{
-    domain::{EventRecord, JobId, ModelId, Ownership, QueueRules, RunEvent, RunId},
+    domain::{EventRecord, JobId, ModelId, Ownership, QueueRules, RunEvent, RunId, Viewer},
     launch::{Launcher, Local},
     run_dir::{JsonLines, RunDir, RunLock},
     store::{FileQuery, JobQuery, JobTerms, Store},
@@ -161,8 +161,8 @@ impl World {
 
     /// Everything a job has said, oldest first.
     pub(crate) async fn said(&self, job: &JobId) -> Vec<String> {
-        let page = self.store.events_since(job, 0, 1000).await.expect("listed");
-        page.items.into_iter().map(|event| event.message).collect()
+        let page = self.store.live_events(Some(job), &Viewer::default(), 0, 1000).await.expect("listed");
+        page.items.into_iter().map(|live| live.event.message).collect()
     }
 
     pub(crate) fn run_dir(&self, run: &RunId) -> RunDir {

@@ -15,7 +15,7 @@ use crate::{
         DiskEstimate, DryRunPhase, DryRunSpec, KeptCount, MemoryEstimate, MemoryPhase, ScoringTime, TimeEstimate,
     },
     model::{Footprint, device::activation_budget},
-    run_dir::RunDir,
+    run_dir::{RunDir, free_disk_bytes},
     train::Plan,
 };
 
@@ -105,8 +105,7 @@ impl Costs<'_> {
         let plan = self.plan();
         let n_checkpoints = plan.n_steps.div_ceil(plan.checkpoint_every);
         let total_bytes = checkpoint_bytes * n_checkpoints;
-        let disk = nix::sys::statvfs::statvfs(run.root())?;
-        let free_bytes = disk.blocks_available() * disk.fragment_size();
+        let free_bytes = free_disk_bytes(run.root())?;
         let fits = total_bytes <= free_bytes;
         Ok(DiskEstimate { checkpoint_bytes, n_checkpoints, total_bytes, free_bytes, fits })
     }

@@ -1,6 +1,6 @@
 //! A multipart form streamed to disk: any order of parts, digest computed on the way, and nothing left behind when it fails.
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, path::PathBuf, time::Duration};
 
 use axum::{
     extract::{FromRequest, Multipart, Request, multipart::Field},
@@ -28,21 +28,32 @@ const FORM_BYTES: u64 = 64 << 10;
 /// How much of a file that is too large is read away, so that the client gets to read the answer.
 const MAX_DRAINED_BYTES: u64 = 8 << 20;
 
+/// What a form must hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// The name of the part that is the file.
+    pub(super) file: &'static str,
+    /// The names of the parts that may stand beside it, as texts.
+    pub(super) texts: &'static [&'static str],
+    /// How to send it with curl.
+    pub(super) curl: &'static str,
+    /// What to do about a file that is too large.
+    pub(super) way_out: &'static str,
+}
+
 /// What a form held. The file lies in a temporary place until it is [kept](TempFile::keep).
 #[derive(Debug)]
 pub(super) struct Form {
-    /// The file's name as the client wrote it; shown, never used as a path.
-    pub filename: String,
-    /// The part `purpose`.
-    pub purpose: Option<String>,
-    /// The part `format`.
-    pub format: Option<String>,
+    /// The file's name as the client wrote it; shown, never used as a path; empty if it has none.
+    pub(super) filename: String,
+    /// The other parts, by name.
+    pub(super) texts: BTreeMap<String, String>,
     /// Size in bytes.
-    pub size_bytes: u64,
+    pub(super) size_bytes: u64,
     /// SHA-256 in hexadecimal.
-    pub sha256: String,
+    pub(super) sha256: String,
     /// The content.
-    pub content: TempFile,
+    pub(super) content: TempFile,
 }
 
 /// A file that is removed again unless it is kept.
@@ -52,6 +63,16 @@ pub(super) struct TempFile {
 }
 
 impl TempFile {
+    /// What will be written to `path`.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it lies for now.
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// Moves it to its final name; durable when this returns.
     pub(super) fn keep(self, path: &std::path::Path) -> std::io::Result<()> {
         fs_err::rename(&self.path, path)?;
@@ -73,68 +94,74 @@ impl Drop for TempFile {
     }
 }
 
+/// Removes what uploads left that a crash of the server cut off.
+pub(super) fn clear(directory: &std::path::Path) -> std::io::Result<()> {
+    fs_err::create_dir_all(directory)?;
+    for entry in fs_err::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMP_PREFIX) {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads a form whose file has at most `max_bytes` into the file `temp`.
-pub(super) async fn receive(req: Request, temp: PathBuf, max_bytes: u64) -> Result<Form, ApiError> {
+pub(super) async fn receive(req: Request, shape: &Shape, temp: PathBuf, max_bytes: u64) -> Result<Form, ApiError> {
     let is_form = req
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"multipart/form-data"));
     if !is_form {
         refuse_body(req).await;
-        return Err(ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            "send a multipart form: curl -F purpose=fine-tune -F file=@pairs.jsonl",
-        ));
+        let message = format!("send a multipart form: curl {}", shape.curl);
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
     }
     if content_length(req.headers()).is_some_and(|n| n > max_bytes.saturating_add(FORM_BYTES)) {
         refuse_body(req).await;
-        return Err(too_large(max_bytes));
+        return Err(too_large(shape, max_bytes));
     }
     let mut form = Multipart::from_request(req, &()).await.map_err(|e| {
         ApiError::new(ErrorCode::InvalidMultipart, "the Content-Type header names no boundary").caused_by(e)
     })?;
-    let mut purpose = None;
-    let mut format = None;
+    let mut texts = BTreeMap::new();
     let mut file = None;
     while let Some(field) = wait(form.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
-        let seen = match name.as_str() {
-            "file" => file.is_some(),
-            "purpose" => purpose.is_some(),
-            "format" => format.is_some(),
-            _ => return Err(unknown_part(&name)),
-        };
-        if seen {
-            return Err(ApiError::invalid_at(
-                &format!("/{name}"),
-                "duplicate_field",
-                format!("the form has two parts '{name}'"),
-            ));
+        let is_file = name == shape.file;
+        if !is_file && !shape.texts.contains(&name.as_str()) {
+            return Err(unknown_part(shape, &name));
         }
-        match name.as_str() {
-            "file" => file = Some(receive_file(field, temp.clone(), max_bytes).await?),
-            "format" => format = Some(receive_text(field, "/format").await?),
-            _ => purpose = Some(receive_text(field, "/purpose").await?),
+        if texts.contains_key(&name) || (is_file && file.is_some()) {
+            let message = format!("the form has two parts '{name}'");
+            return Err(ApiError::invalid_at(&pointer(&name), "duplicate_field", message));
+        }
+        if is_file {
+            file = Some(receive_file(field, shape, temp.clone(), max_bytes).await?);
+        } else {
+            let text = receive_text(field, &pointer(&name)).await?;
+            texts.insert(name, text);
         }
     }
     let Some((filename, size_bytes, sha256, content)) = file else {
-        return Err(ApiError::invalid_at(
-            "/file",
-            "missing_field",
-            "the form has no part 'file': curl -F file=@pairs.jsonl",
-        ));
+        let message = format!("the form has no part '{}': curl {}", shape.file, shape.curl);
+        return Err(ApiError::invalid_at(&pointer(shape.file), "missing_field", message));
     };
-    Ok(Form { filename, purpose, format, size_bytes, sha256, content })
+    Ok(Form { filename, texts, size_bytes, sha256, content })
+}
+
+/// `expires_after[seconds]` as a JSON pointer.
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('[', "/").replace(']', ""))
 }
 
 async fn receive_file(
     mut field: Field<'_>,
+    shape: &Shape,
     path: PathBuf,
     max_bytes: u64,
 ) -> Result<(String, u64, String, TempFile), ApiError> {
-    let Some(filename) = field.file_name().map(clean_name).filter(|name| !name.is_empty()) else {
-        return Err(ApiError::invalid_at("/file", "missing_filename", "the part 'file' has no file name"));
-    };
+    let filename = field.file_name().map(clean_name).unwrap_or_default();
     let mut file = tokio::fs::File::create_new(&path).await?;
     let content = TempFile { path };
     let mut hash = Sha256::new();
@@ -143,7 +170,7 @@ async fn receive_file(
         n_bytes += chunk.len() as u64;
         if n_bytes > max_bytes {
             drain(field).await;
-            return Err(too_large(max_bytes));
+            return Err(too_large(shape, max_bytes));
         }
         hash.update(&chunk);
         file.write_all(&chunk).await?;
@@ -155,7 +182,8 @@ async fn receive_file(
     Ok((filename, n_bytes, sha256, content))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -200,28 +228,20 @@ async fn drain(mut field: Field<'_>) {
     }
 }
 
-fn too_large(max_bytes: u64) -> ApiError {
-    ApiError::new(
-        ErrorCode::BodyTooLarge,
-        format!(
-            "a file has at most {max_bytes} bytes here: split it, or start the server with a larger --max-upload-bytes"
-        ),
-    )
-    .param("file")
+fn too_large(shape: &Shape, max_bytes: u64) -> ApiError {
+    let message = format!("the part '{}' has at most {max_bytes} bytes here: {}", shape.file, shape.way_out);
+    ApiError::new(ErrorCode::BodyTooLarge, message).param(shape.file)
 }
 
-fn unknown_part(name: &str) -> ApiError {
+fn unknown_part(shape: &Shape, name: &str) -> ApiError {
     let shown: String = name.chars().take(64).collect();
-    let message = if shown.starts_with("expires_after") {
-        "files do not expire here: delete the file when you no longer need it".to_owned()
-    } else {
-        format!("the form has a part '{shown}'; 'file', 'purpose' and perhaps 'format' are expected")
-    };
-    ApiError::invalid_at(&format!("/{shown}"), "unknown_field", message)
+    let expected = [&[shape.file], shape.texts].concat().join("', '");
+    let message = format!("the form has a part '{shown}'; expected are '{expected}'");
+    ApiError::invalid_at(&pointer(&shown), "unknown_field", message)
 }
 
 /// The last part of what may be a path, without control characters, not too long.
-fn clean_name(name: &str) -> String {
+pub(super) fn clean_name(name: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
 }

@@ -1,0 +1,167 @@
+//! `/metrics`: the server in numbers, for Prometheus. What the database knows is counted when it is asked for; requests are counted as
+//! they are answered.
+
+use std::{fs, time::Duration};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App,
+    access::{By, only_admins},
+    error::ApiError,
+};
+use crate::{run_dir::free_disk_bytes, store::Totals};
+
+/// The format's media type.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The routes.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get_metrics))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+/// Requests, counted by route: never by address, or every id would be a series of its own.
+#[derive(Debug)]
+pub(super) struct Requests {
+    registry: Registry,
+    answered: Family<Answered, Counter>,
+    seconds: Family<Route, Histogram>,
+}
+
+impl Requests {
+    pub(super) fn new() -> Self {
+        // A millisecond to four minutes: a download is a request too.
+        let buckets: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 10));
+        let seconds = Family::new_with_constructor(buckets);
+        let (mut registry, answered) = (Registry::with_prefix("mrpo"), Family::default());
+        registry.register("http_requests", "Requests that were answered", Family::clone(&answered));
+        let help = "Time from a request's head to its answer's";
+        registry.register_with_unit("http_request_duration", help, Unit::Seconds, Family::clone(&seconds));
+        Self { registry, answered, seconds }
+    }
+
+    /// Counts one.
+    pub(super) fn count(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let (method, route) = (method.to_owned(), route.to_owned());
+        self.seconds.get_or_create(&Route { route: route.clone() }).observe(took.as_secs_f64());
+        self.answered.get_or_create(&Answered { method, route, status }).inc();
+    }
+}
+
+/// The server in numbers, for Prometheus (admins)
+///
+/// Jobs by status and owner, waits, run time, tokens, reference scores found and computed, slots, requests by route, memory, disk.
+#[utoipa::path(
+    get, path = "/metrics", tag = "server",
+    responses(
+        (status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"),
+        (status = 403, description = "It names everybody's jobs: only admins see it"),
+    )
+)]
+async fn get_metrics(State(app): State<App>, By(caller): By) -> Result<Response, ApiError> {
+    only_admins(&caller)?;
+    let totals = app.store().totals().await?;
+    let free = free_disk_bytes(app.data_dir()).ok();
+    let mut text = String::new();
+    encode(&mut text, &app.requests().registry).map_err(ApiError::internal)?;
+    // The first text ends where another begins.
+    text.truncate(text.trim_end_matches("# EOF\n").len());
+    encode(&mut text, &of_totals(&totals, free)).map_err(ApiError::internal)?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}
+
+fn of_totals(totals: &Totals, free_bytes: Option<u64>) -> Registry {
+    let mut registry = Registry::with_prefix("mrpo");
+    let gauge = |n: u64| ConstGauge::new(n as i64);
+    let counter = |n: u64| ConstCounter::new(n);
+    let jobs = Family::<Vec<(String, String)>, prometheus_client::metrics::gauge::Gauge>::default();
+    for count in &totals.jobs {
+        let owner = count.owner.as_ref().map_or_else(String::new, ToString::to_string);
+        let labels = vec![("status".to_owned(), count.status.as_str().to_owned()), ("owner".to_owned(), owner)];
+        jobs.get_or_create(&labels).set(count.n as i64);
+    }
+    registry.register("jobs", "Jobs by status and owner", jobs);
+    let (n_waits, waited) = totals.waits;
+    registry.register("jobs_started", "Jobs that were started", counter(n_waits));
+    registry.register_with_unit("job_wait", "What started jobs had waited, together", Unit::Seconds, counter(waited));
+    let (n_runs, ran) = totals.runs;
+    registry.register("jobs_ended", "Started jobs that have ended", counter(n_runs));
+    registry.register_with_unit(
+        "job_run",
+        "What ended jobs took from their start, together",
+        Unit::Seconds,
+        counter(ran),
+    );
+    registry.register("trained_tokens", "Tokens that jobs were trained on", counter(totals.n_trained_tokens));
+    let (n_known, n_computed) = totals.scores;
+    registry.register("reference_scores_found", "Scores of references that jobs found", counter(n_known));
+    registry.register("reference_scores_computed", "Scores of references that jobs computed", counter(n_computed));
+    registry.register("slots_busy", "Slots that a run has", gauge(totals.n_busy_slots));
+    if let Some(bytes) = resident_bytes() {
+        registry.register_with_unit("process_resident_memory", "Memory of this process", Unit::Bytes, gauge(bytes));
+    }
+    if let Some(bytes) = free_bytes {
+        registry.register_with_unit("disk_free", "Free on the data directory's disk", Unit::Bytes, gauge(bytes));
+    }
+    registry
+}
+
+/// Memory of this process, where the system tells.
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::JobStatus, store::JobCount};
+
+    #[test]
+    fn numbers_are_told_in_the_format() {
+        let requests = Requests::new();
+        requests.count("GET", "/v1/files/{file_id}", 404, Duration::from_millis(3));
+        let jobs = vec![JobCount { status: JobStatus::Queued, owner: "ana".parse().ok(), n: 7 }];
+        let mut text = String::new();
+        encode(&mut text, &requests.registry).expect("written");
+        encode(&mut text, &of_totals(&Totals { jobs, waits: (2, 30), ..Totals::default() }, Some(9))).expect("written");
+        for line in [
+            "mrpo_http_requests_total{method=\"GET\",route=\"/v1/files/{file_id}\",status=\"404\"} 1",
+            "mrpo_http_request_duration_seconds_count{route=\"/v1/files/{file_id}\"} 1",
+            "mrpo_jobs{status=\"queued\",owner=\"ana\"} 7",
+            "mrpo_job_wait_seconds_total 30",
+            "mrpo_disk_free_bytes 9",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
