@@ -163,7 +163,12 @@ async fn two_precisions_share_nothing() {
     let (_, process) = started(&mut w, "first").await;
     append(&process.dir, 0..3);
     end(&mut w, process, succeeded(), &["first succeeded"]).await;
-    let file = w.store.files(&mrpo::store::FileQuery { limit: 1, ..Default::default() }).await.expect("listed");
+    let pairs = Some(FilePurpose::FineTune);
+    let file = w
+        .store
+        .files(&mrpo::store::FileQuery { purpose: pairs, limit: 1, ..Default::default() })
+        .await
+        .expect("listed");
     let body = json!({"model": "smol", "training_file": file.items[0].id,
         "method": {"type": "dpo", "dpo": {"hyperparameters": {"dtype": "bfloat16"}}}});
     let job =

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mrpo::{
-    domain::{EventRecord, JobId, ModelId, Ownership, QueueRules, RunEvent, RunId, Viewer},
+    domain::{EventRecord, FilePurpose, JobId, ModelId, Ownership, QueueRules, RunEvent, RunId, Viewer},
     launch::{Launcher, Local},
     run_dir::{JsonLines, RunDir, RunLock},
     store::{FileQuery, JobQuery, JobTerms, Store},
@@ -93,7 +93,13 @@ impl World {
         if self.store.model(&smol).await.is_err() {
             self.ready_model("smol").await;
         }
-        let newest = self.store.files(&FileQuery { limit: 1, ..Default::default() }).await.expect("listed").items.pop();
+        let newest = self
+            .store
+            .files(&FileQuery { purpose: Some(FilePurpose::FineTune), limit: 1, ..Default::default() })
+            .await
+            .expect("listed")
+            .items
+            .pop();
         let file = match newest {
             Some(file) => file.id,
             None => file(&self.store).await,
