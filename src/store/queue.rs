@@ -63,7 +63,7 @@ impl Store {
         for lane in &queue.lanes {
             let n_of_lane = places.iter().filter(|(of, _)| *of == lane).count();
             let rows = sqlx::query(
-                "select jobs.*, null as run_id, 0 as n_attempts from jobs
+                "select jobs.*, null as run_id, 0 as n_attempts, '[]' as result_files from jobs
                  where status = 'queued' and class = ? and owner is ? order by seq limit ?",
             )
             .bind(lane.class as i64)

@@ -71,6 +71,13 @@ fn events_of(job: &str) -> String {
 
 const SSE: (&str, &str) = ("accept", "text/event-stream");
 
+/// The job among somebody's things.
+fn job_of(person: &Person<'_>) -> String {
+    let [.., job, _] = things_of(person);
+    assert_eq!(job.0, "{job_id}");
+    job.1
+}
+
 #[test]
 fn a_stream_tells_what_was_then_what_comes_and_ends_with_the_job() {
     let server = Server::start();
@@ -139,7 +146,7 @@ fn as_openai_had_it_there_are_events_then_done() {
 fn one_stream_has_all_jobs_that_one_may_see() {
     let server = Server::start();
     let [root, ana, bo] = team(&server);
-    let job = things_of(&ana)[3].1.clone();
+    let job = job_of(&ana);
     let open = |person: &Person<'_>, query: &str| {
         let mut stream =
             Stream::open(&server, &format!("/v1/events{query}"), &[("authorization", &person.authorization)]);
@@ -150,7 +157,7 @@ fn one_stream_has_all_jobs_that_one_may_see() {
     for stream in [&mut all, &mut own, &mut others] {
         stream.until("\n\n");
     }
-    let of_bo = things_of(&bo)[3].1.clone();
+    let of_bo = job_of(&bo);
     ana.post(&format!("/v1/fine_tuning/jobs/{job}/cancel"), &json!({})).ok();
     bo.post(&format!("/v1/fine_tuning/jobs/{of_bo}/cancel"), &json!({})).ok();
     let is_over = |job: &str| format!("\"job_id\":\"{job}\",\"status\":\"cancelled\",\"is_final\":true");
@@ -170,7 +177,7 @@ fn one_stream_has_all_jobs_that_one_may_see() {
 fn a_page_opens_streams_with_a_token_and_nothing_else() {
     let server = Server::start();
     let [root, ana, bo] = team(&server);
-    let job = things_of(&ana)[3].1.clone();
+    let job = job_of(&ana);
     let reader = key(&server, Some(&root), &json!({"user": "ana", "scope": "read"}));
     let made = reader.post("/v1/stream_tokens", &json!({})).ok();
     let token = made["token"].as_str().expect("a token").to_owned();
@@ -182,7 +189,7 @@ fn a_page_opens_streams_with_a_token_and_nothing_else() {
     server.get_with(&path, &[("accept", "application/json")]).error(401, "unauthenticated");
     server.get(&format!("/v1/me?token={token}")).error(401, "unauthenticated");
     server.get_with("/v1/me", &[("authorization", &format!("Bearer {token}"))]).error(401, "unauthenticated");
-    let of_bo = things_of(&bo)[3].1.clone();
+    let of_bo = job_of(&bo);
     server.get_with(&format!("{}?token={token}", events_of(&of_bo)), &[SSE]).error(404, "job_not_found");
     server.get("/v1/events?token=mrpo_0").error(401, "unauthenticated");
 
@@ -196,7 +203,7 @@ fn a_page_opens_streams_with_a_token_and_nothing_else() {
 fn a_stream_ends_when_its_job_is_no_longer_shared() {
     let server = Server::start();
     let [_, ana, bo] = team(&server);
-    let job = things_of(&ana)[3].1.clone();
+    let job = job_of(&ana);
     let sharing = format!("/v1/fine_tuning/jobs/{job}/sharing");
     ana.post(&sharing, &json!({"shared": true})).ok();
     let mut stream = Stream::open(&server, &events_of(&job), &[SSE, ("authorization", &bo.authorization)]);
