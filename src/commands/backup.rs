@@ -21,7 +21,7 @@ const MANIFEST: &str = "manifest.json";
 /// What changes when this program could not read an older file.
 const FORMAT: u32 = 1;
 /// What of a data directory is kept.
-const KEPT: [&str; 2] = ["files", "runs"];
+const KEPT: [&str; 3] = ["files", "uploads", "runs"];
 /// Models that were fetched; they could be fetched again.
 const MODELS: &str = "models";
 /// The longest manifest that is read.

@@ -162,8 +162,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// # Errors
 /// As if it did not exist.
 pub(super) async fn see(app: &App, caller: &Caller, thing: &Owned) -> Result<(), ApiError> {
-    if app.store().ownership(thing).await?.lets_see(&caller.viewer()) {
-        return Ok(());
+    seen(app, caller, thing).await.map(drop)
+}
+
+/// Whose something is that they may see.
+async fn seen(app: &App, caller: &Caller, thing: &Owned) -> Result<Ownership, ApiError> {
+    let ownership = app.store().ownership(thing).await?;
+    if ownership.lets_see(&caller.viewer()) {
+        return Ok(ownership);
     }
     Err(StoreError::NotFound { kind: thing.kind(), id: thing.id().to_owned() }.into())
 }
@@ -173,8 +179,7 @@ pub(super) async fn see(app: &App, caller: &Caller, thing: &Owned) -> Result<(),
 /// # Errors
 /// As if it did not exist, or, of what they see but do not own, that it is not theirs.
 pub(super) async fn change(app: &App, caller: &Caller, thing: &Owned) -> Result<(), ApiError> {
-    see(app, caller, thing).await?;
-    let ownership = app.store().ownership(thing).await?;
+    let ownership = seen(app, caller, thing).await?;
     if ownership.lets_change(caller) {
         return Ok(());
     }

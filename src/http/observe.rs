@@ -38,7 +38,7 @@ pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next
     let route_text = route.as_ref().map_or("none", |r| r.as_str());
     let mut response = answer(&app, route_text, req, next).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
-    app.requests().count(method.as_str(), route_text, response.status().as_u16(), started.elapsed());
+    app.requests().count(&method, route_text, response.status().as_u16(), started.elapsed());
     span.in_scope(|| {
         tracing::info!(
             %method,

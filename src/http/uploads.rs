@@ -21,10 +21,11 @@ use super::{
     form::{self, Shape, TempFile},
     join::{Joined, join},
     upload_object::{PartObject, UploadObject},
+    user_limits::check_disk,
 };
 use crate::{
     domain::{
-        Caller, DatasetFormat, FileId, FileRecord, FileStatus, Ownership, PartId, PartRecord, UploadId, UploadRecord,
+        DatasetFormat, FileId, FileRecord, FileStatus, Ownership, PartId, PartRecord, UploadId, UploadRecord,
         UploadStatus,
     },
     store::{Store, StoreError, unix_now},
@@ -127,6 +128,7 @@ async fn create_upload(
         return Err(ApiError::invalid_at("/filename", "missing_filename", "the file has no name"));
     }
     let file = FileRequest::new(&request.purpose, request.format.as_deref(), request.expires_after.as_ref())?;
+    check_disk(&app, &caller, request.bytes).await?;
     let created_at = unix_now();
     let upload = UploadRecord {
         id: UploadId::new(),
@@ -206,21 +208,15 @@ async fn add_upload_part(
 )]
 async fn complete_upload(
     State(app): State<App>,
-    By(caller): By,
     Id(id): Id<UploadId>,
     Json(request): Json<CompletionRequest>,
 ) -> Result<axum::Json<UploadObject>, ApiError> {
     // On its own: a client that gives up on a large file and asks again finds it done.
-    let done = tokio::spawn(async move { complete(&app, &caller, &id, &request).await });
+    let done = tokio::spawn(async move { complete(&app, &id, &request).await });
     done.await.map_err(ApiError::internal)?.map(axum::Json)
 }
 
-async fn complete(
-    app: &App,
-    caller: &Caller,
-    id: &UploadId,
-    request: &CompletionRequest,
-) -> Result<UploadObject, ApiError> {
+async fn complete(app: &App, id: &UploadId, request: &CompletionRequest) -> Result<UploadObject, ApiError> {
     let _turn = app.uploads_at_work().begin(id)?;
     let upload = app.store().upload(id, unix_now()).await?;
     if upload.status == UploadStatus::Completed && upload.part_ids.iter().map(PartId::as_str).eq(&request.part_ids) {
@@ -257,7 +253,8 @@ async fn complete(
         created_at,
         expires_at: upload.file_kept_for_s.map(|seconds| created_at + seconds as i64),
         job_id: None,
-        ownership: Ownership::of(caller, false),
+        // Also where an admin completes it for its owner.
+        ownership: upload.ownership,
     };
     let path = content_path(app, &file.id);
     content.keep(&path)?;

@@ -45,7 +45,7 @@ pub(super) async fn check_disk(app: &App, caller: &Caller, more_bytes: u64) -> R
     }
     let message = format!(
         "your files, checkpoints and exports take {taken} bytes of the {max} that one user may have, and this needs at least \
-         {more_bytes} more: delete some you no longer need (GET /v1/files, GET /v1/exports), then send it again"
+         {more_bytes} more: delete some you no longer need (GET /v1/files, GET /v1/models/{{model}}/exports), then send it again"
     );
     Err(ApiError::new(ErrorCode::DiskLimit, message))
 }

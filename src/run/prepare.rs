@@ -26,6 +26,14 @@ impl Part {
             Self::Validation => "validation",
         }
     }
+
+    /// Where the job has it, and the format it was checked in.
+    fn file(self, spec: &TrainSpec) -> Option<(&Path, Option<DatasetFormat>)> {
+        match self {
+            Self::Training => Some((&spec.training_file, spec.training_format)),
+            Self::Validation => Some((spec.validation_file.as_deref()?, spec.validation_format)),
+        }
+    }
 }
 
 /// A pair that will be used.
@@ -112,12 +120,10 @@ pub(super) struct Taken {
     pub(super) n_left_out: usize,
 }
 
-/// Reads one file.
-pub(super) fn take(
-    (path, format): (&Path, Option<DatasetFormat>),
-    part: Part,
-    method: &Method,
-) -> Result<Taken, Failure> {
+/// Reads one of the job's files, if it has it.
+pub(super) fn take(part: Part, spec: &TrainSpec) -> Result<Option<Taken>, Failure> {
+    let Some((path, format)) = part.file(spec) else { return Ok(None) };
+    let method = &spec.method;
     let all = dataset::read_pairs(path, format).map_err(|e| invalid(format!("the {} file: {e}", part.as_str())))?;
     let (n_all, mut pairs) = (all.len(), Vec::with_capacity(all.len()));
     for pair in all {
@@ -125,7 +131,7 @@ pub(super) fn take(
         pairs.extend(extras::take(method, pair).map_err(|e| at_line(part, line, &e))?);
     }
     let n_left_out = n_all - pairs.len();
-    Ok(Taken { pairs, n_left_out })
+    Ok(Some(Taken { pairs, n_left_out }))
 }
 
 /// Pairs in the policy's tokens, cut as the settings say: those that will be used, and what was done to all.
@@ -157,20 +163,15 @@ pub(super) fn encode(
     Ok((prepared, report))
 }
 
-/// Reads and encodes one file.
+/// Reads and encodes one of the job's files; there are no pairs where it has none.
 pub(super) fn prepare(
-    path: &Path,
     part: Part,
     codec: &Codec,
     spec: &TrainSpec,
     journal: &mut Journal,
 ) -> anyhow::Result<Vec<Prepared>> {
     let name = part.as_str();
-    let format = match part {
-        Part::Training => spec.training_format,
-        Part::Validation => spec.validation_format,
-    };
-    let Taken { pairs, n_left_out } = take((path, format), part, &spec.method)?;
+    let Some(Taken { pairs, n_left_out }) = take(part, spec)? else { return Ok(Vec::new()) };
     let (mut prepared, report) = encode(pairs, part, codec, spec)?;
     if let Method::Hpo(settings) = &spec.method {
         let weights = extras::likelihood(settings, prepared.iter().map(|p| &p.pair));

@@ -68,11 +68,8 @@ pub(super) fn train(
     let resumed = checkpoint::newest(run, spec, &training_file)?;
     let mut codecs = Codecs::default();
     let codec = codecs.of(base)?;
-    let prepared = prepare(&spec.training_file, Part::Training, &codec, spec, journal)?;
-    let held_out = match &spec.validation_file {
-        Some(path) => prepare(path, Part::Validation, &codec, spec, journal)?,
-        None => Vec::new(),
-    };
+    let prepared = prepare(Part::Training, &codec, spec, journal)?;
+    let held_out = prepare(Part::Validation, &codec, spec, journal)?;
     let all: Vec<&Prepared> = prepared.iter().chain(&held_out).collect();
 
     // The extra references first, one in memory at a time; the base is the policy before its first step.

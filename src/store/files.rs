@@ -57,7 +57,7 @@ impl Store {
         let after: Option<i64> = match &query.after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar(seen!("select seq from files where id = ?2 and"))
+                let seq = sqlx::query_scalar(concat!("select seq from files where id = ?2 and ", seen!()))
                     .bind(query.viewer.name())
                     .bind(id.as_str())
                     .fetch_optional(&self.pool)
@@ -66,13 +66,15 @@ impl Store {
             }
         };
         let statement = if query.ascending {
-            seen!(
-                "select * from files where seq > coalesce(?2, 0) and (?3 is null or purpose = ?3) and",
+            concat!(
+                "select * from files where seq > coalesce(?2, 0) and (?3 is null or purpose = ?3) and ",
+                seen!(),
                 " order by seq limit ?4"
             )
         } else {
-            seen!(
-                "select * from files where seq < coalesce(?2, 9223372036854775807) and (?3 is null or purpose = ?3) and",
+            concat!(
+                "select * from files where seq < coalesce(?2, 9223372036854775807) and (?3 is null or purpose = ?3) and ",
+                seen!(),
                 " order by seq desc limit ?4"
             )
         };

@@ -50,6 +50,16 @@ pub struct JobTerms {
     pub max_waiting: Option<u32>,
 }
 
+/// Jobs with their runs and the files of their results: what [`from_row`] reads.
+macro_rules! select {
+    () => {
+        "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts,
+                (select json_group_array(files.id order by files.seq) from files where result_of = jobs.id) as result_files
+         from jobs left join runs on runs.job_id = jobs.id "
+    };
+}
+pub(super) use select;
+
 impl Store {
     /// Adds a job: `queued`, or `validating_files` while a file or a model it reads is still being checked.
     ///
@@ -130,7 +140,7 @@ impl Store {
         let after: Option<i64> = match &query.after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar(seen!("select seq from jobs where id = ?2 and"))
+                let seq = sqlx::query_scalar(concat!("select seq from jobs where id = ?2 and ", seen!()))
                     .bind(query.viewer.name())
                     .bind(id.as_str())
                     .fetch_optional(&self.pool)
@@ -144,17 +154,16 @@ impl Store {
             MetadataFilter::Has(pairs) => (false, Some(json(pairs))),
         };
         // A job has all the pairs when none of them is missing from it.
-        let rows = sqlx::query(seen!(
-            "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts,
-                (select json_group_array(files.id order by files.seq) from files where result_of = jobs.id) as result_files
-             from jobs left join runs on runs.job_id = jobs.id
-             where jobs.seq < coalesce(?2, 9223372036854775807)
+        let rows = sqlx::query(concat!(
+            select!(),
+            "where jobs.seq < coalesce(?2, 9223372036854775807)
                and (not ?3 or json_type(spec, '$.metadata') is null or json_type(spec, '$.metadata') = 'null')
                and not exists (
                    select 1 from json_each(?4) wanted where not exists (
                        select 1 from json_each(spec, '$.metadata') had
                        where had.key = wanted.key and had.value = wanted.value))
-               and",
+               and ",
+            seen!(),
             " order by jobs.seq desc limit ?5"
         ))
         .bind(query.viewer.name())
@@ -183,14 +192,7 @@ fn usable(kind: &'static str, id: &str, status: Option<&str>) -> Result<bool> {
 
 /// Reads one job inside a transaction.
 pub(super) async fn job(db: &mut SqliteConnection, id: &JobId) -> Result<Job> {
-    let row = sqlx::query(
-        "select jobs.*, runs.run_id, coalesce(runs.n_attempts, 0) as n_attempts,
-                (select json_group_array(files.id order by files.seq) from files where result_of = jobs.id) as result_files
-         from jobs left join runs on runs.job_id = jobs.id where jobs.id = ?",
-    )
-    .bind(id.as_str())
-    .fetch_optional(db)
-    .await?;
+    let row = sqlx::query(concat!(select!(), "where jobs.id = ?")).bind(id.as_str()).fetch_optional(db).await?;
     from_row(&row.ok_or_else(|| StoreError::NotFound { kind: "job", id: id.to_string() })?)
 }
 

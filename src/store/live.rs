@@ -23,9 +23,10 @@ pub struct LiveEvent {
 macro_rules! live {
     ($condition:literal) => {
         concat!(
-            seen!(
+            concat!(
                 "select events.*, jobs.status, jobs.owner, jobs.is_shared
-                 from events join jobs on jobs.id = events.job_id where events.seq > ?2 and"
+                 from events join jobs on jobs.id = events.job_id where events.seq > ?2 and ",
+                seen!()
             ),
             $condition,
             " order by events.seq limit ?3"
@@ -63,9 +64,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownAfter`] if it is none of the job's, or none that the viewer may see.
     pub async fn event_seq(&self, id: &EventId, job: Option<&JobId>, viewer: &Viewer) -> Result<i64> {
-        let seq = sqlx::query_scalar(seen!(
+        let seq = sqlx::query_scalar(concat!(
             "select events.seq from events join jobs on jobs.id = events.job_id
-             where events.id = ?2 and (?3 is null or events.job_id = ?3) and"
+             where events.id = ?2 and (?3 is null or events.job_id = ?3) and ",
+            seen!()
         ));
         let seq = seq.bind(viewer.name()).bind(id.as_str()).bind(job.map(JobId::as_str));
         let seq = seq.fetch_optional(&self.pool).await?;

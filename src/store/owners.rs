@@ -63,10 +63,10 @@ impl Owned {
     }
 }
 
-/// A statement that ends with "and" what the viewer, who is bound as ?1, may see; and what follows.
+/// The condition that the viewer, who is bound as ?1, may see a row.
 macro_rules! seen {
-    ($before:literal $(, $after:literal)?) => {
-        concat!($before, " (?1 is null or owner is null or owner = ?1 or is_shared)" $(, $after)?)
+    () => {
+        "(?1 is null or owner is null or owner = ?1 or is_shared)"
     };
 }
 pub(super) use seen;

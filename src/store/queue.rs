@@ -62,10 +62,10 @@ impl Store {
         let mut found = HashMap::new();
         for lane in &queue.lanes {
             let n_of_lane = places.iter().filter(|(of, _)| *of == lane).count();
-            let rows = sqlx::query(
-                "select jobs.*, null as run_id, 0 as n_attempts, '[]' as result_files from jobs
-                 where status = 'queued' and class = ? and owner is ? order by seq limit ?",
-            )
+            let rows = sqlx::query(concat!(
+                jobs::select!(),
+                "where jobs.status = 'queued' and class = ? and jobs.owner is ? order by jobs.seq limit ?"
+            ))
             .bind(lane.class as i64)
             .bind(lane.owner.as_ref().map(UserName::as_str))
             .bind(n_of_lane as i64)

@@ -65,7 +65,7 @@ impl Store {
         let after: Option<i64> = match after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar(seen!("select seq from reference_lists where id = ?2 and"))
+                let seq = sqlx::query_scalar(concat!("select seq from reference_lists where id = ?2 and ", seen!()))
                     .bind(viewer.name())
                     .bind(id.as_str())
                     .fetch_optional(&self.pool)
@@ -73,8 +73,9 @@ impl Store {
                 Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "reference list", id: id.to_string() })?)
             }
         };
-        let rows = sqlx::query(seen!(
-            "select * from reference_lists where seq < coalesce(?2, 9223372036854775807) and",
+        let rows = sqlx::query(concat!(
+            "select * from reference_lists where seq < coalesce(?2, 9223372036854775807) and ",
+            seen!(),
             " order by seq desc limit ?3"
         ))
         .bind(viewer.name())

@@ -72,13 +72,14 @@ impl Store {
                 Some(id.ok_or_else(|| StoreError::UnknownAfter { kind: "kept reference", id: key.to_string() })?)
             }
         };
-        let rows = sqlx::query(seen!(
+        let rows = sqlx::query(concat!(
             "select r.*, (select count(*) from score_files where reference_id = r.id) as n_datasets,
                     (select coalesce(sum(n_known), 0) from score_uses where reference_id = r.id) as n_hits,
                     (select max(used_at) from score_uses where reference_id = r.id) as last_used_at
              from score_references r
              where r.n_scores > 0 and r.id < coalesce(?2, 9223372036854775807) and (?3 is null or r.reference = ?3)
-               and (?1 is null or exists (select 1 from models where json_extract(info, '$.digest') = r.reference and",
+               and (?1 is null or exists (select 1 from models where json_extract(info, '$.digest') = r.reference and ",
+            seen!(),
             ")) order by r.id desc limit ?4"
         ))
         .bind(viewer.name())
@@ -113,8 +114,9 @@ impl Store {
 
 async fn kept_scores(db: &mut SqliteConnection, viewer: &Viewer, row: &SqliteRow) -> Result<KeptScores> {
     let key = ScoreKey { digest: row.try_get("reference")?, precision: from_word(row, "precision")? };
-    let models = sqlx::query(seen!(
-        "select id from models where json_extract(info, '$.digest') = ?2 and",
+    let models = sqlx::query(concat!(
+        "select id from models where json_extract(info, '$.digest') = ?2 and ",
+        seen!(),
         " order by seq desc limit ?3"
     ))
     .bind(viewer.name())
@@ -144,13 +146,16 @@ async fn kept_scores(db: &mut SqliteConnection, viewer: &Viewer, row: &SqliteRow
 
 async fn kept_dataset(db: &mut SqliteConnection, viewer: &Viewer, set: &SqliteRow) -> Result<KeptDataset> {
     let sha256: String = set.try_get("file")?;
-    let files =
-        sqlx::query(seen!("select id, filename from files where sha256 = ?2 and", " order by seq desc limit ?3"))
-            .bind(viewer.name())
-            .bind(&sha256)
-            .bind(MAX_NAMED)
-            .fetch_all(db)
-            .await?;
+    let files = sqlx::query(concat!(
+        "select id, filename from files where sha256 = ?2 and ",
+        seen!(),
+        " order by seq desc limit ?3"
+    ))
+    .bind(viewer.name())
+    .bind(&sha256)
+    .bind(MAX_NAMED)
+    .fetch_all(db)
+    .await?;
     let files = files.iter().map(|file| Ok((parsed(file, "id")?, file.try_get("filename")?)));
     Ok(KeptDataset { n_rows: count(set, "n_rows")?, files: files.collect::<Result<_>>()?, sha256 })
 }

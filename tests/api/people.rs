@@ -288,6 +288,23 @@ fn only_pages_of_named_sites_may_ask_from_a_browser() {
 }
 
 #[test]
+fn an_upload_that_an_admin_completes_stays_its_owners() {
+    let server = Server::start();
+    let [root, ana, _] = team(&server);
+    let content = pairs(4);
+    let body =
+        json!({"filename": "pairs.jsonl", "purpose": "fine-tune", "bytes": content.len(), "mime_type": "text/jsonl"});
+    let path = format!("/v1/uploads/{}", id_of(&ana.post("/v1/uploads", &body).ok()));
+    let form = format!(
+        "--XX\r\nContent-Disposition: form-data; name=\"data\"; filename=\"upload\"\r\n\r\n{content}\r\n--XX--\r\n"
+    );
+    let headers = [("authorization", ana.authorization.as_str()), ("content-type", "multipart/form-data; boundary=XX")];
+    let part = id_of(&server.send(Method::POST, &format!("{path}/parts"), &headers, Some(form.into_bytes())).ok());
+    let done = root.post(&format!("{path}/complete"), &json!({"part_ids": [part]})).ok();
+    assert_eq!(ana.get(&format!("/v1/files/{}", id_of(&done["file"]))).ok()["owner"], "ana");
+}
+
+#[test]
 fn numbers_of_everybody_are_for_admins() {
     let server = Server::start();
     let [root, ana, _] = team(&server);

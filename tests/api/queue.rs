@@ -120,6 +120,8 @@ fn limits_are_per_user_and_name_the_way_out() {
         assert!(n_uploads < 10, "a limit");
     };
     let told = refused.error(409, "disk_limit");
+    let in_parts = json!({"filename": "x.jsonl", "purpose": "fine-tune", "bytes": 600, "mime_type": "text/jsonl"});
+    bo.post("/v1/uploads", &in_parts).error(409, "disk_limit");
     assert!(told["detail"].as_str().is_some_and(|text| text.contains("delete some")), "{told}");
     assert!(n_uploads > 0 && size(&bo) <= 600);
     let file = bo.get("/v1/files").ok()["data"][0]["id"].as_str().expect("an id").to_owned();

@@ -53,3 +53,54 @@ pub(super) fn system(row: &Map<String, Value>, notes: &mut Notes) -> Option<Mess
 pub(super) fn message(role: &str, content: &str) -> Message {
     Message { role: role.to_owned(), content: content.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        dataset::{
+            Prompt,
+            format::tests::{pair, problems},
+        },
+        domain::DatasetFormat::{self, AxolotlArgilla, AxolotlIcr, AxolotlIntel},
+    };
+
+    /// The formats, and what they call prompt, chosen and rejected.
+    const FORMATS: [(DatasetFormat, [&str; 3]); 3] = [
+        (AxolotlArgilla, ["instruction", "chosen_response", "rejected_response"]),
+        (AxolotlIcr, ["input", "chosen", "rejected"]),
+        (AxolotlIntel, ["question", "chosen", "rejected"]),
+    ];
+
+    #[test]
+    fn a_system_prompt_makes_it_a_conversation() {
+        for (format, [prompt, chosen, rejected]) in FORMATS {
+            let line = |system: &str| format!(r#"{{{system}"{prompt}":"q","{chosen}":"A","{rejected}":"B"}}"#);
+            for system in ["", r#""system":null,"#, r#""system":" ","#] {
+                let pair = pair(format, &line(system));
+                assert_eq!(pair.prompt, Prompt::Text("q".into()));
+                assert_eq!((pair.chosen.as_str(), pair.rejected.as_str()), ("A", "B"));
+            }
+            let pair = pair(format, &line(r#""system":"Be brief.","#));
+            let Prompt::Messages(messages) = &pair.prompt else { panic!("{format:?}: no conversation") };
+            assert_eq!((messages.len(), messages[0].role.as_str(), messages[1].content.as_str()), (2, "system", "q"));
+        }
+    }
+
+    #[test]
+    fn everything_wrong_with_a_row_is_named() {
+        for (format, [prompt, chosen, rejected]) in FORMATS {
+            assert_eq!(
+                problems(format, &format!(r#"{{"system":3,"{prompt}":"q","{chosen}":" ","{rejected}":[]}}"#)),
+                ["/system wrong_type", &format!("/{rejected} wrong_type"), &format!("/{chosen} empty_completion")]
+            );
+            assert_eq!(
+                problems(format, &format!(r#"{{"{prompt}":" ","{chosen}":"A","{rejected}":"B"}}"#)),
+                [format!("/{prompt} empty_prompt")]
+            );
+            assert_eq!(
+                problems(format, &format!(r#"{{"{chosen}":"A","{rejected}":"A"}}"#)),
+                [format!("/{prompt} missing_field"), format!("/{rejected} identical_completions")]
+            );
+        }
+    }
+}

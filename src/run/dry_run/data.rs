@@ -44,11 +44,8 @@ pub(super) struct File {
 impl Data {
     /// Reads the files and measures their pairs in the tokens of all models that run here.
     pub(super) fn read(train: &TrainSpec, models: &mut [Model<'_>]) -> Result<Self, Failure> {
-        let training = take((&train.training_file, train.training_format), Part::Training, &train.method)?;
-        let validation = match &train.validation_file {
-            Some(path) => Some(take((path, train.validation_format), Part::Validation, &train.method)?),
-            None => None,
-        };
+        let training = take(Part::Training, train)?.expect("every job has a training file");
+        let validation = take(Part::Validation, train)?;
         let n_overlapping = validation.as_ref().map_or(0, |validation| overlap(&training.pairs, &validation.pairs));
         let training = File::new(Part::Training, training);
         let validation = validation.map(|taken| File::new(Part::Validation, taken));
