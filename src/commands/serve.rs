@@ -61,6 +61,7 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
     let worker_config = WorkerConfig {
         lease: config.lease,
         remotes: config.api.remotes.clone(),
+        webhook_hosts: config.api.webhook_hosts.clone(),
         queue: config.api.queue.clone(),
         free_memory: match config.device {
             Device::Cpu => Some(free_host_memory_bytes),

@@ -87,7 +87,7 @@ use self::{
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{
-    domain::{AllowedRemotes, QueueRules},
+    domain::{AllowedHosts, QueueRules},
     store::Store,
 };
 
@@ -111,7 +111,9 @@ pub struct Settings {
     /// The sites whose pages may use the API from a browser.
     pub origins: Vec<Origin>,
     /// The other servers that may be registered as references (`remote:`).
-    pub remotes: AllowedRemotes,
+    pub remotes: AllowedHosts,
+    /// The servers whose webhooks may be called.
+    pub webhook_hosts: AllowedHosts,
     /// How many jobs run at once, and what one user may have; the worker's.
     pub queue: QueueRules,
     /// The memory that one job can have at most, in bytes; not known, or none of this machine's, without a number.
@@ -183,7 +185,8 @@ impl App {
             allow_path_models: true,
             requests_per_second: None,
             origins: Vec::new(),
-            remotes: AllowedRemotes::default(),
+            remotes: AllowedHosts::default(),
+            webhook_hosts: AllowedHosts::default(),
             queue: QueueRules::new(1),
             memory_bytes: None,
         };

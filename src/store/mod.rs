@@ -5,6 +5,7 @@
 mod api_keys;
 mod audit;
 mod column;
+mod deliveries;
 mod errands;
 mod error;
 mod exports;
@@ -30,6 +31,7 @@ mod score_inventory;
 mod totals;
 mod transition;
 mod uploads;
+mod webhooks;
 mod write;
 
 use std::{

@@ -4,7 +4,7 @@ use super::{
     Result, Store,
     column::{count, from_word, parsed_opt},
 };
-use crate::domain::{JobStatus, UserName};
+use crate::domain::{DeliveryStatus, JobStatus, UserName};
 
 /// Jobs of one status and owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Totals {
     pub scores: (u64, u64),
     /// Slots that a run has.
     pub n_busy_slots: u64,
+    /// What webhooks were or are to be told, by how far it is; of the last thirty days.
+    pub deliveries: Vec<(DeliveryStatus, u64)>,
 }
 
 impl Store {
@@ -56,8 +58,14 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
+        let rows = sqlx::query("select status, count(*) as n from webhook_deliveries group by status")
+            .fetch_all(&mut *tx)
+            .await?;
+        let deliveries = rows.iter().map(|row| Ok((from_word(row, "status")?, count(row, "n")?)));
+        let deliveries = deliveries.collect::<Result<_>>()?;
         Ok(Totals {
             jobs,
+            deliveries,
             waits: (count(&row, "n_waits")?, count(&row, "waited")?),
             runs: (count(&row, "n_runs")?, count(&row, "ran")?),
             n_trained_tokens: count(&row, "n_tokens")?,

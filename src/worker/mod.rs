@@ -12,6 +12,7 @@ mod results;
 mod scores;
 mod spec;
 mod start;
+mod webhooks;
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -19,6 +20,7 @@ pub use self::{
     config::{FreeMemory, WorkerConfig},
     heartbeat::Heartbeat,
 };
+use self::webhooks::Sending;
 use crate::{
     domain::RunId,
     launch::Launcher,
@@ -61,6 +63,7 @@ pub struct Worker {
     now: i64,
     /// When what has expired was last removed.
     expired_at: i64,
+    sending: Sending,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             renewed_at: 0,
             now: 0,
             expired_at: 0,
+            sending: Sending::default(),
         }
     }
 
@@ -99,6 +103,7 @@ impl Worker {
                 () = tokio::time::sleep(self.config.interval) => {}
             }
         }
+        self.finish_telling().await;
         if let Err(e) = self.store.let_leases_expire(&self.owner).await {
             // They expire by themselves; the next worker only waits longer for them.
             tracing::warn!(error = %e, "could not give back the leases");
@@ -134,6 +139,7 @@ impl Worker {
         look.note(self.start_jobs(&lease).await);
         look.note(self.remove_deleted_exports().await);
         look.note(self.remove_expired(now).await);
+        look.note(self.tell_webhooks(now).await);
         for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);
         }

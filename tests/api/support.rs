@@ -12,7 +12,7 @@ use std::{
 };
 
 use mrpo::{
-    domain::{AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, WeightsFormat},
+    domain::{AllowedHosts, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, WeightsFormat},
     http::{self, App, Settings},
     store::Store,
 };
@@ -103,7 +103,8 @@ impl Server {
             allow_path_models: true,
             requests_per_second: None,
             origins: Vec::new(),
-            remotes: AllowedRemotes::default(),
+            remotes: AllowedHosts::default(),
+            webhook_hosts: AllowedHosts::default(),
             queue: QueueRules::new(1),
             memory_bytes: None,
         };
