@@ -292,7 +292,9 @@ mod tests {
         }
         assert!(!remotes.allow(&remote("http://b/v1")));
         let api = resolve(&["--allow-webhook", "hooks:1"]).expect("valid").api;
-        assert!(api.webhook_hosts.allow(&remote("http://hooks:1/x")) && !api.remotes.allow(&remote("http://hooks:1/x")));
+        assert!(
+            api.webhook_hosts.allow(&remote("http://hooks:1/x")) && !api.remotes.allow(&remote("http://hooks:1/x"))
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{HttpAddress, JobId, JobStatus, WebhookEventId, WebhookId, WebhookSecret};
 
 /// What a webhook can be told of (OpenAI's words).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub enum WebhookEventType {
     /// A job has made its model.
     #[serde(rename = "fine_tuning.job.succeeded")]
@@ -86,6 +86,17 @@ pub enum DeliveryStatus {
     Delivered,
     /// Given up.
     Failed,
+}
+
+impl DeliveryStatus {
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// One event on its way to one webhook.

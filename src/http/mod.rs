@@ -57,6 +57,8 @@ mod tls;
 mod upload_object;
 mod uploads;
 mod user_limits;
+mod webhook_deliveries;
+mod webhooks;
 
 use std::{
     num::NonZeroU32,
@@ -269,6 +271,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
         .merge(objectives::router())
+        .merge(webhooks::router())
+        .merge(webhook_deliveries::router())
         .merge(sharing::router())
         .merge(api_keys::router())
         .merge(health::router())

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AllowedHosts, Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource,
-        ModelStatus, Ownership, RemoteModel, ScoresSummary, UserName,
+        AllowedHosts, Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource, ModelStatus,
+        Ownership, RemoteModel, ScoresSummary, UserName,
     },
     store::StoreError,
 };

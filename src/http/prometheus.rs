@@ -80,7 +80,8 @@ impl Requests {
 
 /// The server in numbers, for Prometheus (admins)
 ///
-/// Jobs by status and owner, waits, run time, tokens, reference scores found and computed, slots, requests by route, memory, disk.
+/// Jobs by status and owner, waits, run time, tokens, reference scores found and computed, deliveries to webhooks, slots, requests by
+/// route, memory, disk.
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
     responses(
@@ -126,6 +127,11 @@ fn of_totals(totals: &Totals, free_bytes: Option<u64>) -> Registry {
     let (n_known, n_computed) = totals.scores;
     registry.register("reference_scores_found", "Scores of references that jobs found", counter(n_known));
     registry.register("reference_scores_computed", "Scores of references that jobs computed", counter(n_computed));
+    let deliveries = Family::<Vec<(String, String)>, prometheus_client::metrics::gauge::Gauge>::default();
+    for (status, n) in &totals.deliveries {
+        deliveries.get_or_create(&vec![("status".to_owned(), status.as_str().to_owned())]).set(*n as i64);
+    }
+    registry.register("webhook_deliveries", "What webhooks were told in thirty days, by how far it is", deliveries);
     registry.register("slots_busy", "Slots that a run has", gauge(totals.n_busy_slots));
     if let Some(bytes) = resident_bytes() {
         registry.register_with_unit("process_resident_memory", "Memory of this process", Unit::Bytes, gauge(bytes));
@@ -146,7 +152,10 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::JobStatus, store::JobCount};
+    use crate::{
+        domain::{DeliveryStatus, JobStatus},
+        store::JobCount,
+    };
 
     #[test]
     fn numbers_are_told_in_the_format() {
@@ -157,15 +166,18 @@ mod tests {
             requests.count(&method, "none", 404, Duration::ZERO);
         }
         let jobs = vec![JobCount { status: JobStatus::Queued, owner: "ana".parse().ok(), n: 7 }];
+        let deliveries = vec![(DeliveryStatus::Failed, 3)];
         let mut text = String::new();
         encode(&mut text, &requests.registry).expect("written");
-        encode(&mut text, &of_totals(&Totals { jobs, waits: (2, 30), ..Totals::default() }, Some(9))).expect("written");
+        encode(&mut text, &of_totals(&Totals { jobs, deliveries, waits: (2, 30), ..Totals::default() }, Some(9)))
+            .expect("written");
         for line in [
             "mrpo_http_requests_total{method=\"GET\",route=\"/v1/files/{file_id}\",status=\"404\"} 1",
             "mrpo_http_requests_total{method=\"other\",route=\"none\",status=\"404\"} 2",
             "mrpo_http_request_duration_seconds_count{route=\"/v1/files/{file_id}\"} 1",
             "mrpo_jobs{status=\"queued\",owner=\"ana\"} 7",
             "mrpo_job_wait_seconds_total 30",
+            "mrpo_webhook_deliveries{status=\"failed\"} 3",
             "mrpo_disk_free_bytes 9",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

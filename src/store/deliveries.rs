@@ -67,7 +67,7 @@ impl Store {
         )
         .bind(attempt.status_code)
         .bind(&attempt.error)
-        .bind(word(&status))
+        .bind(status.as_str())
         .bind(next)
         .bind(now)
         .bind(due.event.id.as_str())
@@ -95,11 +95,12 @@ impl Store {
         let after: Option<i64> = match after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar("select seq from webhook_deliveries where webhook_id = ? and event_id = ?")
-                    .bind(webhook.as_str())
-                    .bind(id.as_str())
-                    .fetch_optional(&mut *db)
-                    .await?;
+                let seq =
+                    sqlx::query_scalar("select seq from webhook_deliveries where webhook_id = ? and event_id = ?")
+                        .bind(webhook.as_str())
+                        .bind(id.as_str())
+                        .fetch_optional(&mut *db)
+                        .await?;
                 Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "delivery", id: id.to_string() })?)
             }
         };

@@ -165,11 +165,12 @@ pub(super) async fn disable(db: &mut SqliteConnection, id: &WebhookId, reason: &
 
 /// What signs at `now`.
 pub(super) async fn secrets(db: &mut SqliteConnection, id: &WebhookId, now: i64) -> Result<Vec<WebhookSecret>> {
-    let row = sqlx::query("select secret, iif(old_secret_until > ?, old_secret, null) as old from webhooks where id = ?")
-        .bind(now)
-        .bind(id.as_str())
-        .fetch_one(db)
-        .await?;
+    let row =
+        sqlx::query("select secret, iif(old_secret_until > ?, old_secret, null) as old from webhooks where id = ?")
+            .bind(now)
+            .bind(id.as_str())
+            .fetch_one(db)
+            .await?;
     let old = row.try_get::<Option<&str>, _>("old")?.map(read_secret).transpose()?;
     Ok([read_secret(row.try_get("secret")?)?].into_iter().chain(old).collect())
 }

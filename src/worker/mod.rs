@@ -16,11 +16,11 @@ mod webhooks;
 
 use std::{collections::HashMap, io, sync::Arc};
 
+use self::webhooks::Sending;
 pub use self::{
     config::{FreeMemory, WorkerConfig},
     heartbeat::Heartbeat,
 };
-use self::webhooks::Sending;
 use crate::{
     domain::RunId,
     launch::Launcher,

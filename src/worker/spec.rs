@@ -79,7 +79,8 @@ fn resolve(
 fn check_allowed(model: &ModelRecord, remotes: &AllowedHosts) -> std::result::Result<(), Failure> {
     match &model.source {
         Some(ModelSource::Remote(remote)) if !remotes.allow(&remote.url) => {
-            let message = format!("the model '{}': {}", model.id, AllowedHosts::refusal(&remote.url, AllowedHosts::REMOTE_FLAG));
+            let message =
+                format!("the model '{}': {}", model.id, AllowedHosts::refusal(&remote.url, AllowedHosts::REMOTE_FLAG));
             Err(Failure::new(FailureCode::RemoteUnavailable, message))
         }
         _ => Ok(()),
