@@ -49,6 +49,15 @@ impl Store {
         Ok(Some(DueDelivery { event, webhook: id, url: webhook.url, secrets, n_attempts }))
     }
 
+    /// Has what was under way sent again at once: whoever began it is gone. Only for a worker that begins, because there is one per
+    /// data directory.
+    pub async fn release_deliveries(&self) -> Result<()> {
+        sqlx::query("update webhook_deliveries set claimed_at = null where claimed_at is not null")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Records what became of an attempt at `now`, in Unix seconds. One that has been taken for broken off has no say any more.
     pub async fn end_attempt(&self, due: &DueDelivery, attempt: &Attempt, now: i64) -> Result<()> {
         let mut tx = self.write().await?;

@@ -31,7 +31,7 @@ pub(super) fn keep(path: &Path) -> io::Result<()> {
 
 fn restrict(path: &Path) -> io::Result<()> {
     let restricted = fs::metadata(path).and_then(|metadata| {
-        if metadata.permissions().mode() & 0o077 == 0 {
+        if metadata.permissions().mode() & 0o777 == OWNER_ONLY {
             return Ok(());
         }
         fs::set_permissions(path, Permissions::from_mode(OWNER_ONLY))

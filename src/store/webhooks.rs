@@ -8,7 +8,7 @@ use super::{
     deliveries,
     owners::{ownership, seen},
 };
-use crate::domain::{Disabled, UserName, Viewer, Webhook, WebhookChange, WebhookId, WebhookSecret};
+use crate::domain::{Disabled, HttpAddress, UserName, Viewer, Webhook, WebhookChange, WebhookId, WebhookSecret};
 
 /// Why a webhook is disabled that somebody has disabled.
 const BY_REQUEST: &str = "it was disabled by a request";
@@ -91,8 +91,8 @@ impl Store {
                  event_types = coalesce(?, event_types) where id = ?",
         )
         .bind(&change.name)
-        .bind(change.url.as_ref().map(|url| url.as_str()))
-        .bind(change.event_types.as_ref().map(|types| json(types)))
+        .bind(change.url.as_ref().map(HttpAddress::as_str))
+        .bind(change.event_types.as_ref().map(json))
         .bind(id.as_str())
         .execute(&mut *tx)
         .await?;

@@ -94,6 +94,10 @@ impl Worker {
     /// Looks at everything again and again until `shutdown` is done. Runs go on without it.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
+        if let Err(e) = self.store.release_deliveries().await {
+            // They are released by themselves, in a minute.
+            tracing::warn!(error = %e, "deliveries that were under way have to wait");
+        }
         loop {
             if self.tick().await.is_ok() {
                 self.heartbeat.beat();

@@ -21,3 +21,4 @@ mod repeats;
 mod support;
 mod tensorboard;
 mod uploads;
+mod webhooks;

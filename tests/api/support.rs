@@ -104,7 +104,7 @@ impl Server {
             requests_per_second: None,
             origins: Vec::new(),
             remotes: AllowedHosts::default(),
-            webhook_hosts: AllowedHosts::default(),
+            webhook_hosts: AllowedHosts::new(["hooks.example".into()]),
             queue: QueueRules::new(1),
             memory_bytes: None,
         };

@@ -5,9 +5,12 @@ mod dry_runs;
 mod exports;
 mod gpt2;
 mod previews;
+#[path = "../worker/receiver.rs"]
+mod receiver;
 mod refusals;
 mod server;
 mod stories;
 #[path = "../training/tiny.rs"]
 mod tiny;
 mod tls;
+mod webhooks;

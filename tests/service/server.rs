@@ -33,6 +33,8 @@ pub(crate) struct Server {
     base: String,
     agent: Agent,
     directory: TempDir,
+    /// Flags beside the usual ones.
+    flags: Vec<String>,
 }
 
 /// An answer, read to its end.
@@ -63,9 +65,15 @@ impl Answer {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with these flags, also when it is started again.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (child, base) = spawn(directory.path(), &[]);
-        Self { child, base, agent: agent(TlsConfig::default()), directory }
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let (child, base) = spawn(directory.path(), &flags);
+        Self { child, base, agent: agent(TlsConfig::default()), directory, flags }
     }
 
     /// One that speaks TLS with the certificate of the fixtures, which its client trusts alone, and is configured by a file.
@@ -76,10 +84,11 @@ impl Server {
         let (certificate_path, key_path) = (certificate.display(), fixture("key.pem"));
         let lines = format!("tls-cert = '{certificate_path}'\ntls-key = '{}'\n", key_path.display());
         std::fs::write(&file, lines).unwrap();
-        let (child, base) = spawn(directory.path(), &["--config", file.to_str().unwrap()]);
+        let flags = vec!["--config".to_owned(), file.to_str().unwrap().to_owned()];
+        let (child, base) = spawn(directory.path(), &flags);
         let trusted = Certificate::from_pem(&std::fs::read(certificate).unwrap()).unwrap();
         let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[trusted])).build();
-        Self { child, base, agent: agent(tls), directory }
+        Self { child, base, agent: agent(tls), directory, flags }
     }
 
     /// Kills the server, not its runs, and starts another on the same data.
@@ -96,7 +105,7 @@ impl Server {
 
     /// Starts another on the same data.
     pub(crate) fn start_again(&mut self) {
-        (self.child, self.base) = spawn(self.directory.path(), &[]);
+        (self.child, self.base) = spawn(self.directory.path(), &self.flags);
     }
 
     /// Kills the process of a job's run.
@@ -263,11 +272,11 @@ fn agent(tls: TlsConfig) -> Agent {
         .new_agent()
 }
 
-fn spawn(data: &Path, more: &[&str]) -> (Child, String) {
+fn spawn(data: &Path, flags: &[String]) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mrpo"))
         .args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--data-dir"])
         .arg(data.join("data"))
-        .args(more)
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
