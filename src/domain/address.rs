@@ -53,7 +53,7 @@ impl fmt::Display for HttpAddress {
 /// Why a text is no address that can be called, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidAddress(pub(super) &'static str);
+pub struct InvalidAddress(pub &'static str);
 
 /// The servers that may be called: `HOST` for every port of it, `HOST:PORT` for one. Whoever may give an address could else make this
 /// server call any that it reaches.

@@ -32,13 +32,13 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// What a test is to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TestRequest {
+struct WebhookTestRequest {
     event_type: WebhookEventType,
 }
 
 /// What a webhook has answered to a test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-struct TestObject {
+struct WebhookTestObject {
     /// `webhook_endpoint.test`.
     #[schema(example = "webhook_endpoint.test")]
     object: &'static str,
@@ -55,7 +55,7 @@ struct TestObject {
 
 /// One event on its way to one webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-struct DeliveryObject {
+struct WebhookDeliveryObject {
     /// The event's id, which is the request's `webhook-id` in every attempt.
     id: WebhookEventId,
     /// `webhook_endpoint.delivery`.
@@ -79,7 +79,7 @@ struct DeliveryObject {
     ended_at: Option<i64>,
 }
 
-impl From<Delivery> for DeliveryObject {
+impl From<Delivery> for WebhookDeliveryObject {
     fn from(delivery: Delivery) -> Self {
         Self {
             id: delivery.event.id,
@@ -102,10 +102,10 @@ impl From<Delivery> for DeliveryObject {
 /// An event of this type about a job that does not exist (`ftjob-` and zeros), signed like any other, once and now; the answer has the
 /// status that the webhook answers with.
 #[utoipa::path(
-    post, path = "/v1/webhook_endpoints/{webhook_endpoint_id}/test", tag = "webhooks", request_body = TestRequest,
+    post, path = "/v1/webhook_endpoints/{webhook_endpoint_id}/test", tag = "webhooks", request_body = WebhookTestRequest,
     params(("webhook_endpoint_id" = String, Path, description = "The webhook")),
     responses(
-        (status = 200, description = "What it has answered", body = TestObject),
+        (status = 200, description = "What it has answered", body = WebhookTestObject),
         (status = 400, description = "The body is not valid, or the webhook is disabled"),
         (status = 403, description = "It belongs to somebody else"),
         (status = 404, description = "No such webhook"),
@@ -116,8 +116,8 @@ impl From<Delivery> for DeliveryObject {
 async fn test_webhook(
     State(app): State<App>,
     Id(id): Id<WebhookId>,
-    Json(request): Json<TestRequest>,
-) -> Result<axum::Json<TestObject>, ApiError> {
+    Json(request): Json<WebhookTestRequest>,
+) -> Result<axum::Json<WebhookTestObject>, ApiError> {
     let event = WebhookEvent::test(request.event_type, unix_now());
     // From before it is there, so that no change is missed.
     let mut changes = app.store().changes();
@@ -143,7 +143,14 @@ async fn test_webhook(
     };
     let (event_id, event_type) = (event.id, event.event_type);
     let object = "webhook_endpoint.test";
-    Ok(axum::Json(TestObject { object, webhook_endpoint_id: id, event_id, event_type, status_code, success: true }))
+    Ok(axum::Json(WebhookTestObject {
+        object,
+        webhook_endpoint_id: id,
+        event_id,
+        event_type,
+        status_code,
+        success: true,
+    }))
 }
 
 /// Lists what a webhook was told
@@ -153,7 +160,7 @@ async fn test_webhook(
     get, path = "/v1/webhook_endpoints/{webhook_endpoint_id}/deliveries", tag = "webhooks",
     params(("webhook_endpoint_id" = String, Path, description = "The webhook"), PageQuery),
     responses(
-        (status = 200, description = "One page", body = List<DeliveryObject>),
+        (status = 200, description = "One page", body = List<WebhookDeliveryObject>),
         (status = 400, description = "A parameter is not valid, or `after` is not in the list"),
         (status = 404, description = "No such webhook"),
     )
@@ -162,9 +169,9 @@ async fn list_webhook_deliveries(
     State(app): State<App>,
     Id(id): Id<WebhookId>,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<List<DeliveryObject>>, ApiError> {
+) -> Result<axum::Json<List<WebhookDeliveryObject>>, ApiError> {
     let page = app.store().deliveries(&id, query.after()?.as_ref(), query.limit(20)?).await?;
-    Ok(axum::Json(List::of(page, |delivery| delivery.event.id.to_string(), DeliveryObject::from)))
+    Ok(axum::Json(List::of(page, |delivery| delivery.event.id.to_string(), WebhookDeliveryObject::from)))
 }
 
 /// Sends a webhook something now
@@ -177,7 +184,7 @@ async fn list_webhook_deliveries(
         ("event_id" = String, Path, description = "The event"),
     ),
     responses(
-        (status = 200, description = "The delivery, which is pending", body = DeliveryObject),
+        (status = 200, description = "The delivery, which is pending", body = WebhookDeliveryObject),
         (status = 400, description = "The webhook is disabled"),
         (status = 403, description = "It belongs to somebody else"),
         (status = 404, description = "No such webhook, or it was never to be told this"),
@@ -186,7 +193,7 @@ async fn list_webhook_deliveries(
 async fn retry_webhook_delivery(
     State(app): State<App>,
     Path((webhook, event)): Path<(String, String)>,
-) -> Result<axum::Json<DeliveryObject>, ApiError> {
+) -> Result<axum::Json<WebhookDeliveryObject>, ApiError> {
     let (webhook, event): (WebhookId, WebhookEventId) = (webhook.parse()?, event.parse()?);
     Ok(axum::Json(app.store().retry_delivery(&webhook, &event, unix_now()).await?.into()))
 }

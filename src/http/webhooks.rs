@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AllowedHosts, HttpAddress, Ownership, Problems, UserName, Webhook, WebhookChange, WebhookEventType, WebhookId,
-        WebhookSecret,
+        AllowedHosts, HttpAddress, InvalidAddress, Ownership, Problems, UserName, Webhook, WebhookChange,
+        WebhookEventType, WebhookId, WebhookSecret,
     },
     store::unix_now,
 };
@@ -148,13 +148,12 @@ async fn create_webhook(
     By(caller): By,
     Json(request): Json<WebhookRequest>,
 ) -> Result<axum::Json<WebhookObject>, ApiError> {
-    let WebhookRequest { name, url, event_types } = request;
-    let request =
-        WebhookChangeRequest { name: Some(name), url: Some(url), event_types: Some(event_types), disabled: None };
-    let change = checked(&app, &request)?;
-    let (Some(name), Some(url), Some(event_types)) = (change.name, change.url, change.event_types) else {
-        return Err(ApiError::internal("a webhook's parts were given and have gone"));
-    };
+    let mut problems = Problems::default();
+    let name = checked_name(&request.name, &mut problems);
+    let url = checked_url(&request.url, &mut problems);
+    let event_types = checked_types(request.event_types, &mut problems);
+    let Some(url) = url.filter(|_| problems.is_empty()) else { return Err(ApiError::invalid(problems)) };
+    check_allowed(&app, &url)?;
     let secret = WebhookSecret::new().map_err(ApiError::internal)?;
     let now = unix_now();
     let webhook = Webhook {
@@ -218,7 +217,19 @@ async fn change_webhook(
     Id(id): Id<WebhookId>,
     Json(request): Json<WebhookChangeRequest>,
 ) -> Result<axum::Json<WebhookObject>, ApiError> {
-    let change = checked(&app, &request)?;
+    let mut problems = Problems::default();
+    let change = WebhookChange {
+        name: request.name.map(|name| checked_name(&name, &mut problems)),
+        url: request.url.and_then(|url| checked_url(&url, &mut problems)),
+        event_types: request.event_types.map(|types| checked_types(types, &mut problems)),
+        is_disabled: request.disabled,
+    };
+    if !problems.is_empty() {
+        return Err(ApiError::invalid(problems));
+    }
+    if let Some(url) = &change.url {
+        check_allowed(&app, url)?;
+    }
     Ok(axum::Json(app.store().change_webhook(&id, &change, unix_now()).await?.into()))
 }
 
@@ -272,32 +283,33 @@ async fn list_webhook_event_types() -> axum::Json<WebhookEventTypes> {
     axum::Json(WebhookEventTypes { object: "list", data: WebhookEventType::ALL })
 }
 
-/// What was asked for, if all of it may be.
-fn checked(app: &App, request: &WebhookChangeRequest) -> Result<WebhookChange, ApiError> {
-    let mut problems = Problems::default();
-    let name = request.name.as_deref().map(str::trim);
-    if name.is_some_and(|name| !(1..=Webhook::MAX_NAME_CHARS).contains(&name.chars().count())) {
+fn checked_name(name: &str, problems: &mut Problems) -> String {
+    let name = name.trim();
+    if !(1..=Webhook::MAX_NAME_CHARS).contains(&name.chars().count()) {
         problems.at("/name", "out_of_range", format!("a name has 1 to {} characters", Webhook::MAX_NAME_CHARS));
     }
-    let url: Option<HttpAddress> = request.url.as_deref().and_then(|url| {
-        url.parse().map_err(|e: crate::domain::InvalidAddress| problems.at("/url", "invalid_url", e.to_string())).ok()
-    });
-    let mut event_types = request.event_types.clone();
-    if let Some(types) = &mut event_types {
-        types.sort_unstable();
-        types.dedup();
-        if types.is_empty() {
-            let message = "a webhook is told of at least one type of event: GET /v1/webhook_event_types lists them";
-            problems.at("/event_types", "out_of_range", message);
-        }
+    name.to_owned()
+}
+
+fn checked_url(url: &str, problems: &mut Problems) -> Option<HttpAddress> {
+    url.parse().map_err(|InvalidAddress(why)| problems.at("/url", "invalid_url", why)).ok()
+}
+
+fn checked_types(mut types: Vec<WebhookEventType>, problems: &mut Problems) -> Vec<WebhookEventType> {
+    types.sort_unstable();
+    types.dedup();
+    if types.is_empty() {
+        let message = "a webhook is told of at least one type of event: GET /v1/webhook_event_types lists them";
+        problems.at("/event_types", "out_of_range", message);
     }
-    if !problems.is_empty() {
-        return Err(ApiError::invalid(problems));
+    types
+}
+
+/// Whoever can make a webhook could else make this server call any address.
+fn check_allowed(app: &App, url: &HttpAddress) -> Result<(), ApiError> {
+    if app.settings().webhook_hosts.allow(url) {
+        return Ok(());
     }
-    // Whoever can make a webhook could else make this server call any address.
-    if let Some(url) = url.as_ref().filter(|url| !app.settings().webhook_hosts.allow(url)) {
-        let refusal = AllowedHosts::refusal(url, AllowedHosts::WEBHOOK_FLAG);
-        return Err(ApiError::new(ErrorCode::WebhookHostNotAllowed, refusal).param("url"));
-    }
-    Ok(WebhookChange { name: name.map(str::to_owned), url, event_types, is_disabled: request.disabled })
+    let refusal = AllowedHosts::refusal(url, AllowedHosts::WEBHOOK_FLAG);
+    Err(ApiError::new(ErrorCode::WebhookHostNotAllowed, refusal).param("url"))
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::{
+    sync::oneshot,
+    task::{JoinError, JoinSet},
+};
 
 use super::{Result, Worker};
 use crate::{
@@ -42,8 +45,8 @@ impl Worker {
                 continue;
             }
             let client = self.sending.client.clone();
-            self.sending.attempts.spawn_blocking(move || {
-                let attempt = client.send(&due, now);
+            self.sending.attempts.spawn(async move {
+                let attempt = attempt(client, due.clone(), now).await;
                 (due, attempt)
             });
         }
@@ -65,11 +68,7 @@ impl Worker {
         }
     }
 
-    async fn end_attempt(
-        &self,
-        ended: std::result::Result<(DueDelivery, Attempt), tokio::task::JoinError>,
-        now: i64,
-    ) -> Result<()> {
+    async fn end_attempt(&self, ended: std::result::Result<(DueDelivery, Attempt), JoinError>, now: i64) -> Result<()> {
         match ended {
             Ok((due, attempt)) => {
                 let DueDelivery { event, webhook, n_attempts, .. } = &due;
@@ -81,5 +80,18 @@ impl Worker {
             Err(error) => tracing::error!(%error, "an attempt to tell a webhook has crashed"),
         }
         Ok(())
+    }
+}
+
+/// Makes the request on a thread of its own: one that hangs is in nobody's way, also when the server ends.
+async fn attempt(client: Client, due: DueDelivery, now: i64) -> Attempt {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("webhook".to_owned()).spawn(move || {
+        // Nobody waits for it any more: the server ends.
+        let _ = tell.send(client.send(&due, now));
+    });
+    match thread {
+        Ok(_) => told.await.unwrap_or_else(|_| Attempt::unanswered("the attempt has crashed")),
+        Err(e) => Attempt::unanswered(format!("the server has no thread for it: {}", e.kind())),
     }
 }
