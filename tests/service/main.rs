@@ -8,6 +8,7 @@ mod previews;
 #[path = "../worker/receiver.rs"]
 mod receiver;
 mod refusals;
+mod secrets;
 mod server;
 mod stories;
 #[path = "../training/tiny.rs"]
