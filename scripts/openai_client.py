@@ -6,16 +6,20 @@
     .venv/bin/python scripts/openai_client.py --source hf:HuggingFaceTB/SmolLM2-135M-Instruct
 
 It uploads a few pairs, whole and in parts, waits for their check, creates jobs, pauses, resumes, lists and cancels one, sees another to
-its end with its checkpoints and results, and makes each kind of error once. It leaves the models behind; the files are deleted.
+its end with its checkpoints and results, and makes each kind of error once. With
+--webhook-port a newer client makes a webhook, and verifies what the server sends it (serve --allow-webhook 127.0.0.1). It leaves the models behind; the files are deleted.
 scripts/openai_clients.sh runs it with two versions of the client, and the Node client beside it, against a server of its own.
 """
 
 import argparse
 import hashlib
+import http.server
 import io
 import json
 import pathlib
+import queue
 import tempfile
+import threading
 import time
 
 import openai
@@ -177,11 +181,69 @@ def whole_job(client, model, good):
     assert "/sharing" in e.message, e.message
 
 
+class Hook(http.server.BaseHTTPRequestHandler):
+    """Takes what the server sends to the webhook."""
+
+    received = queue.Queue()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.received.put((body, self.headers))
+
+    def log_message(self, *_):
+        pass
+
+
+def webhooks(client, model, good, port):
+    if not hasattr(getattr(client, "webhooks", None), "rotate_secret"):
+        print("SKIPPED: webhooks, which this client does not know")
+        return
+    print("webhooks")
+    types = ["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+    assert client.webhooks.event_types.list().data == types
+    raises(openai.PermissionDeniedError, "webhook_host_not_allowed", "url",
+           lambda: client.webhooks.create(name="x", url="http://169.254.169.254/", event_types=types))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/hook"
+        webhook = client.webhooks.create(name="sdk", url=url, event_types=types)
+        assert webhook.id in {found.id for found in client.webhooks.list(limit=1)}
+        assert client.webhooks.retrieve(webhook.id).signing_secret_hint == webhook.signing_secret_hint
+        tested = client.webhooks.test(webhook.id, event_type=types[0])
+        assert (tested.success, tested.status_code, tested.event_type) == (True, 200, types[0]), tested
+        told = lambda secret: client.webhooks.unwrap(*Hook.received.get(timeout=30), secret=secret)
+        assert told(webhook.signing_secret).type == types[0]
+
+        job = client.fine_tuning.jobs.create(model=model, training_file=good.id, method={"type": "dpo"})
+        client.fine_tuning.jobs.cancel(job.id)
+        event = told(webhook.signing_secret)
+        assert (event.object, event.type, event.data.id) == ("event", types[2], job.id), event
+        assert type(event).__name__ == "FineTuningJobCancelledWebhookEvent", type(event)
+
+        # Both secrets sign for a day; what is signed by neither is refused.
+        rotated = client.webhooks.rotate_secret(webhook.id, keep_old_secret_active_for_24_hours=True)
+        for secret in (webhook.signing_secret, rotated.signing_secret):
+            client.webhooks.test(webhook.id, event_type=types[1])
+            assert told(secret).type == types[1]
+        client.webhooks.test(webhook.id, event_type=types[1])
+        try:
+            told("whsec_" + "A" * 43 + "=")
+            raise AssertionError("a signature of another secret was accepted")
+        except openai.InvalidWebhookSignatureError:
+            pass
+        assert client.webhooks.update(webhook.id, name="renamed").name == "renamed"
+        assert client.webhooks.delete(webhook.id).deleted
+        server.shutdown()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base-url", default="http://127.0.0.1:8111/v1")
     parser.add_argument("--model", default="smollm2-135m", help="the model to tune")
     parser.add_argument("--source", help="where to fetch it from if the server does not have it")
+    parser.add_argument("--webhook-port", type=int, help="where to receive webhooks: 0 is a free port; not at all by default")
     args = parser.parse_args()
     client = openai.OpenAI(base_url=args.base_url, api_key="none")
     print(f"openai {openai.__version__} against {args.base_url}")
@@ -190,6 +252,8 @@ def main():
     in_parts(client)
     jobs(client, args.model, good, bad)
     whole_job(client, args.model, good)
+    if args.webhook_port is not None:
+        webhooks(client, args.model, good, args.webhook_port)
     for file in (good, bad):
         assert client.files.delete(file.id).deleted
     print("all as expected")

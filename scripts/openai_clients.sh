@@ -11,7 +11,7 @@ clients=target/openai_clients
 data=$(mktemp -d)
 mkdir -p "$clients"
 
-"$program" serve --data-dir "$data" --listen 127.0.0.1:0 >"$data/out" 2>"$data/log" &
+"$program" serve --data-dir "$data" --listen 127.0.0.1:0 --allow-webhook 127.0.0.1 >"$data/out" 2>"$data/log" &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null; rm -rf "$data"' EXIT
 for _ in $(seq 100); do
@@ -31,7 +31,7 @@ python_client() { # NAME REQUIREMENT...
             return 0
         fi
     fi
-    "$venv/bin/python" scripts/openai_client.py --base-url "$url" --model tiny --source "$source"
+    "$venv/bin/python" scripts/openai_client.py --base-url "$url" --model tiny --source "$source" --webhook-port 0
 }
 
 node_client() {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use mrpo::{
-    domain::{AllowedRemotes, DeviceMemory, JobMemory, QueueRules, ReadMemory},
+    domain::{AllowedHosts, DeviceMemory, JobMemory, QueueRules, ReadMemory},
     http::{Origin, Settings},
     launch::Gpus,
     model::device,
@@ -60,6 +60,10 @@ pub(crate) struct ServeArgs {
     /// times, or with commas. None by default: whoever can register a model could else make this server call any address.
     #[arg(long, env = "MRPO_ALLOW_REMOTE", value_delimiter = ',', value_name = "HOST[:PORT]")]
     pub(crate) allow_remote: Vec<String>,
+    /// A server whose webhooks may be called, by name: every port of it, or one. May be given several times, or with commas. None by
+    /// default: whoever can make a webhook could else make this server call any address.
+    #[arg(long, env = "MRPO_ALLOW_WEBHOOK", value_delimiter = ',', value_name = "HOST[:PORT]")]
+    pub(crate) allow_webhook: Vec<String>,
     /// After how long without a sign of life of this server the next one may take its runs over. Nothing is lost in the
     /// meantime: runs go on without a server.
     #[arg(long, env = "MRPO_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600),
@@ -177,7 +181,8 @@ impl ServeArgs {
                 allow_path_models: self.allow_path_models,
                 origins: self.cors_origin,
                 requests_per_second: Some(self.requests_per_second),
-                remotes: AllowedRemotes::new(self.allow_remote),
+                remotes: AllowedHosts::new(self.allow_remote),
+                webhook_hosts: AllowedHosts::new(self.allow_webhook),
                 queue: QueueRules {
                     n_slots: slots,
                     max_running_per_user: self.max_running_per_user.map(NonZeroU32::get),
@@ -209,6 +214,7 @@ impl ServeArgs {
             ("max-upload-bytes", self.max_upload_bytes.to_string()),
             ("allow-path-models", self.allow_path_models.to_string()),
             ("allow-remote", list(self.allow_remote.clone())),
+            ("allow-webhook", list(self.allow_webhook.clone())),
             ("cors-origin", list(self.cors_origin.iter().map(ToString::to_string).collect())),
             ("requests-per-second", self.requests_per_second.to_string()),
             ("max-streams", self.max_streams.to_string()),
@@ -304,12 +310,16 @@ mod tests {
     #[test]
     fn other_servers_are_called_only_if_named() {
         let remote = |text: &str| text.parse().expect("an address");
-        assert!(!resolve(&[]).expect("valid").api.remotes.allow(&remote("http://localhost:1/v1#x")));
+        assert!(!resolve(&[]).expect("valid").api.remotes.allow(&remote("http://localhost:1/v1")));
         let remotes = resolve(&["--allow-remote", "a,b:2", "--allow-remote", "c"]).expect("valid").api.remotes;
-        for text in ["http://a:7/v1#x", "http://b:2/v1#x", "https://c/v1#x"] {
+        for text in ["http://a:7/v1", "http://b:2/v1", "https://c/v1"] {
             assert!(remotes.allow(&remote(text)), "{text}");
         }
-        assert!(!remotes.allow(&remote("http://b/v1#x")));
+        assert!(!remotes.allow(&remote("http://b/v1")));
+        let api = resolve(&["--allow-webhook", "hooks:1"]).expect("valid").api;
+        assert!(
+            api.webhook_hosts.allow(&remote("http://hooks:1/x")) && !api.remotes.allow(&remote("http://hooks:1/x"))
+        );
     }
 
     #[test]

@@ -76,9 +76,15 @@ const TABLE: &[Room] = &[
         may_import: &["domain", "run_dir"],
         never: &["candle_core", "tokenizers", "safetensors", "gemm", "sqlx"],
     },
+    // A client of other people's servers: of ours it knows nothing.
+    Room {
+        name: "deliver",
+        may_import: &["domain"],
+        never: &["candle_core", "tokenizers", "safetensors", "gemm", "tokio", "sqlx", "axum", "tower_http"],
+    },
     Room {
         name: "worker",
-        may_import: &["domain", "run_dir", "store", "launch"],
+        may_import: &["domain", "run_dir", "store", "launch", "deliver"],
         never: &["candle_core", "tokenizers", "safetensors", "gemm", "axum", "sqlx"],
     },
     Room { name: "http", may_import: &["domain", "dataset", "run_dir", "store", "objective"], never: SERVICE },
@@ -317,7 +323,7 @@ fn a_room_without_a_row_is_refused() {
 
 #[test]
 fn the_two_halves_never_import_each_other() {
-    let service = ["http", "store", "worker", "launch", "demo"];
+    let service = ["http", "store", "worker", "launch", "deliver", "demo"];
     let training = ["run", "train", "model", "text", "score", "eval", "fetch", "export"];
     for room in TABLE {
         let others: &[&str] = if service.contains(&room.name) {

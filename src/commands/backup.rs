@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use fs_err as fs;
+use fs_err::{self as fs, os::unix::fs::OpenOptionsExt};
 use mrpo::store::{Store, unix_now};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
@@ -88,7 +88,8 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<()> {
 }
 
 fn write(data_dir: &Path, without_models: bool, out: &Path) -> Result<u64> {
-    let file = fs::File::create(out)?;
+    // The database holds what signs requests to webhooks.
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(out)?;
     let mut archive = Builder::new(io::BufWriter::new(file));
     let manifest = Manifest {
         format: FORMAT,

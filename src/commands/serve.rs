@@ -56,6 +56,7 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
     let worker_config = WorkerConfig {
         lease: config.lease,
         remotes: config.api.remotes.clone(),
+        webhook_hosts: config.api.webhook_hosts.clone(),
         queue: config.api.queue.clone(),
         memory: config.api.memory.clone(),
         ..WorkerConfig::new(config.api.data_dir.clone(), config.api.queue.n_slots)

@@ -99,18 +99,28 @@ generated_id!(/** A model written for other programs. */ ExportId, "export id", 
 generated_id!(/** A file on its way in. */ UploadId, "upload id", "upload_");
 generated_id!(/** One part of an upload. */ PartId, "part id", "part_");
 generated_id!(/** A person's key. */ KeyId, "key id", "key-");
+generated_id!(/** An address that is told when a job has ended. */ WebhookId, "webhook id", "we_");
+generated_id!(/** Something that webhooks are told. */ WebhookEventId, "webhook event id", "evt_");
 generated_id!(/** One execution, with its own directory. */ RunId, "run id", "run-");
 
 impl FileId {
     /// The id of a file that a job makes, by what it is: always the same one.
     pub fn made_by(job: &JobId, what: &str) -> Self {
-        let digest = Sha256::digest(format!("{job} {what}"));
-        Self(format!(
-            "{}{}",
-            Self::PREFIX,
-            digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
-        ))
+        Self(format!("{}{}", Self::PREFIX, digits_of(job, what)))
     }
+}
+
+impl WebhookEventId {
+    /// The id of what is told of a job, by what it is: always the same one.
+    pub fn about(job: &JobId, what: &str) -> Self {
+        Self(format!("{}{}", Self::PREFIX, digits_of(job, what)))
+    }
+}
+
+/// The digits of an id that follows from a job.
+fn digits_of(job: &JobId, what: &str) -> String {
+    let digest = Sha256::digest(format!("{job} {what}"));
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name a model is served under: chosen by whoever registers it, or made by a job (`ft:BASE:SUFFIX:ID`).

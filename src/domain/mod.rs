@@ -1,7 +1,9 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
+mod address;
 mod dataset_format;
 mod dataset_statistics;
+mod delivery;
 mod device_memory;
 mod dry_run;
 mod event;
@@ -33,9 +35,12 @@ mod scores_summary;
 mod sides;
 mod target_module;
 mod upload;
+mod webhook;
 
+pub use address::{AllowedHosts, HttpAddress, InvalidAddress};
 pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
 pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
+pub use delivery::{Attempt, Delivery, DeliveryStatus, DueDelivery, WebhookEvent, WebhookEventType};
 pub use device_memory::{DeviceMemory, JobMemory, ReadMemory};
 pub use dry_run::{
     DatasetOutlook, DiskEstimate, DryRun, DryRunPhase, DryRunSpec, FileOutlook, MemoryEstimate, MemoryPhase,
@@ -53,7 +58,7 @@ pub use hyperparameters::{
 };
 pub use ids::{
     CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, KeyId, ModelId, PartId, ReferenceListId,
-    RunId, UploadId,
+    RunId, UploadId, WebhookEventId, WebhookId,
 };
 pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken, Question};
 pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus, Standing};
@@ -71,9 +76,10 @@ pub use problem::{Problem, Problems};
 pub use queue::{Lane, Priority, Queue, QueueRules, RunningJob, WaitCode, WaitReason, Waiting};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
-pub use remote::{AllowedRemotes, RemoteDialect, RemoteModel, RemoteRecord, RemoteTokenizer};
+pub use remote::{RemoteDialect, RemoteModel, RemoteRecord, RemoteTokenizer};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use scores_summary::ScoresSummary;
 pub use sides::Sides;
 pub use target_module::{TargetChoice, TargetModule, TargetModules};
 pub use upload::{PartRecord, UploadRecord, UploadStatus};
+pub use webhook::{Disabled, Webhook, WebhookChange, WebhookSecret};

@@ -121,6 +121,7 @@ fn named(name: &str, value: &str) -> Result<Option<Owned>, InvalidId> {
         "reference_list_id" => Owned::ReferenceList(value.parse()?),
         "job_id" => Owned::Job(value.parse()?),
         "export_id" => Owned::Export(value.parse()?),
+        "webhook_endpoint_id" => Owned::Webhook(value.parse()?),
         _ => return Ok(None),
     }))
 }
@@ -272,7 +273,7 @@ mod tests {
     use crate::http::routes;
 
     /// Parts of an address that are no thing of their own: each stands behind one that is, or is an admin's.
-    const PARTS: [&str; 3] = ["checkpoint_id", "name", "key_id"];
+    const PARTS: [&str; 4] = ["checkpoint_id", "name", "event_id", "key_id"];
 
     #[test]
     fn every_part_of_every_address_is_known() {

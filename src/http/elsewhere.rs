@@ -1,7 +1,7 @@
 //! What OpenAI's API has and this server has not, and what to do instead: an SDK's method that finds nothing says why.
 
 /// What stands at an address where there is nothing: the beginning of the address, and the way out.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     (
         "/v1/fine_tuning/checkpoints/",
         "there are no projects here, so that checkpoints have no permissions: share a model with the team by \
@@ -21,6 +21,7 @@ const ELSEWHERE: [(&str, &str); 9] = [
         "/v1/evals",
         "a job measures its validation file before, during and after training: GET /v1/fine_tuning/jobs/{job_id}/metrics",
     ),
+    ("/v1/webhooks", "webhooks are made at POST /v1/webhook_endpoints, as in OpenAI's API"),
     ("/v1/fine-tunes", "this is the API that came before fine-tuning jobs: POST /v1/fine_tuning/jobs"),
 ];
 const GENERATES: &str = "this server trains models and does not generate: export one (POST /v1/models/{model}/exports) and serve it \

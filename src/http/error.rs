@@ -40,6 +40,8 @@ pub(super) enum ErrorCode {
     KeyNotFound,
     ExportNotFound,
     UploadNotFound,
+    WebhookNotFound,
+    DeliveryNotFound,
     MethodNotAllowed,
     IllegalTransition,
     NotReady,
@@ -62,6 +64,8 @@ pub(super) enum ErrorCode {
     TooManyStreams,
     PathModelsDisabled,
     RemoteModelsDisabled,
+    WebhookHostNotAllowed,
+    WebhookUnreachable,
     InspectionFailed,
     InspectionTimeout,
     Internal,
@@ -88,6 +92,9 @@ impl ErrorCode {
             Self::TooManyStreams => ("too_many_streams", S::TOO_MANY_REQUESTS, "Too many streams"),
             Self::PathModelsDisabled => ("path_models_disabled", S::FORBIDDEN, "Local models may not be added"),
             Self::RemoteModelsDisabled => ("remote_models_disabled", S::FORBIDDEN, "This server may not call that one"),
+            Self::WebhookHostNotAllowed => {
+                ("webhook_host_not_allowed", S::FORBIDDEN, "This server may not call that one")
+            }
             Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "There is nothing at this address"),
             Self::FileNotFound => ("file_not_found", S::NOT_FOUND, "There is no such file"),
             Self::ModelNotFound => ("model_not_found", S::NOT_FOUND, "There is no such model"),
@@ -98,6 +105,8 @@ impl ErrorCode {
             Self::CheckpointNotFound => ("checkpoint_not_found", S::NOT_FOUND, "There is no such checkpoint"),
             Self::ExportNotFound => ("export_not_found", S::NOT_FOUND, "There is no such export"),
             Self::UploadNotFound => ("upload_not_found", S::NOT_FOUND, "There is no such upload"),
+            Self::WebhookNotFound => ("webhook_not_found", S::NOT_FOUND, "There is no such webhook"),
+            Self::DeliveryNotFound => ("delivery_not_found", S::NOT_FOUND, "There is no such delivery"),
             Self::KeyNotFound => ("key_not_found", S::NOT_FOUND, "There is no such key"),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", S::METHOD_NOT_ALLOWED, "This address does not know the method")
@@ -122,6 +131,7 @@ impl ErrorCode {
             Self::RangeNotSatisfiable => {
                 ("range_not_satisfiable", S::RANGE_NOT_SATISFIABLE, "The range lies outside the file")
             }
+            Self::WebhookUnreachable => ("webhook_unreachable", S::UNPROCESSABLE_ENTITY, "The webhook does not answer"),
             Self::InspectionFailed => ("inspection_failed", S::UNPROCESSABLE_ENTITY, "The question cannot be answered"),
             Self::InspectionTimeout => ("inspection_timeout", S::GATEWAY_TIMEOUT, "There was no answer in time"),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The server failed"),
@@ -271,6 +281,8 @@ fn not_found(kind: &str) -> ErrorCode {
         "key" => ErrorCode::KeyNotFound,
         "export" => ErrorCode::ExportNotFound,
         "upload" => ErrorCode::UploadNotFound,
+        "webhook" => ErrorCode::WebhookNotFound,
+        "delivery" | "webhook event" => ErrorCode::DeliveryNotFound,
         _ => ErrorCode::JobNotFound,
     }
 }

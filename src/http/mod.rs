@@ -60,6 +60,8 @@ mod tls;
 mod upload_object;
 mod uploads;
 mod user_limits;
+mod webhook_deliveries;
+mod webhooks;
 
 use std::{
     num::NonZeroU32,
@@ -90,7 +92,7 @@ use self::{
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{
-    domain::{AllowedRemotes, QueueRules, ReadMemory},
+    domain::{AllowedHosts, QueueRules, ReadMemory},
     store::Store,
 };
 
@@ -114,7 +116,9 @@ pub struct Settings {
     /// The sites whose pages may use the API from a browser.
     pub origins: Vec<Origin>,
     /// The other servers that may be registered as references (`remote:`).
-    pub remotes: AllowedRemotes,
+    pub remotes: AllowedHosts,
+    /// The servers whose webhooks may be called.
+    pub webhook_hosts: AllowedHosts,
     /// How many jobs run at once, and what one user may have; the worker's.
     pub queue: QueueRules,
     /// The memory that jobs find.
@@ -186,7 +190,8 @@ impl App {
             allow_path_models: true,
             requests_per_second: None,
             origins: Vec::new(),
-            remotes: AllowedRemotes::default(),
+            remotes: AllowedHosts::default(),
+            webhook_hosts: AllowedHosts::default(),
             queue: QueueRules::new(1),
             memory: ReadMemory::unknown(),
         };
@@ -269,6 +274,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(checkpoints::router())
         .merge(checkpoint_files::router())
         .merge(objectives::router())
+        .merge(webhooks::router())
+        .merge(webhook_deliveries::router())
         .merge(sharing::router())
         .merge(api_keys::router())
         .merge(health::router())

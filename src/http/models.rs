@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AllowedRemotes, Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource,
-        ModelStatus, Ownership, RemoteModel, ScoresSummary, UserName,
+        AllowedHosts, Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource, ModelStatus,
+        Ownership, RemoteModel, ScoresSummary, UserName,
     },
     store::StoreError,
 };
@@ -180,8 +180,8 @@ fn check_path(app: &App, path: &std::path::Path) -> Result<(), ApiError> {
 
 /// Whoever can register a model could else make this server call any address.
 async fn check_remote(app: &App, seen: &Seen<'_>, remote: &RemoteModel) -> Result<(), ApiError> {
-    if !app.settings().remotes.allow(remote) {
-        let message = AllowedRemotes::refusal(remote);
+    if !app.settings().remotes.allow(&remote.url) {
+        let message = AllowedHosts::refusal(&remote.url, AllowedHosts::REMOTE_FLAG);
         return Err(ApiError::new(ErrorCode::RemoteModelsDisabled, message).param("source"));
     }
     let Some(id) = &remote.tokenizer else { return Ok(()) };

@@ -90,7 +90,7 @@ impl Requests {
 
 /// The server in numbers, for Prometheus (admins)
 ///
-/// Jobs by status and owner, waits, run time, step time, tokens, reference scores found and computed, slots, requests by route, memory, of
+/// Jobs by status and owner, waits, run time, step time, tokens, reference scores found and computed, deliveries to webhooks, slots, requests by route, memory, of
 /// devices too, disk.
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
@@ -150,6 +150,11 @@ fn of_totals(totals: &Totals, machine: &Machine) -> Registry {
     }
     let help = "What the latest step of the job in a slot took";
     registry.register_with_unit("step_duration", help, Unit::Seconds, step);
+    let deliveries = Family::<Vec<(String, String)>, Gauge>::default();
+    for (status, n) in &totals.deliveries {
+        deliveries.get_or_create(&vec![("status".to_owned(), status.as_str().to_owned())]).set(*n as i64);
+    }
+    registry.register("webhook_deliveries", "What webhooks were told in thirty days, by how far it is", deliveries);
     registry.register("slots_busy", "Slots that a run has", gauge(totals.n_busy_slots));
     if let Some(bytes) = resident_bytes() {
         registry.register_with_unit("process_resident_memory", "Memory of this process", Unit::Bytes, gauge(bytes));
@@ -179,7 +184,7 @@ fn resident_bytes() -> Option<u64> {
 mod tests {
     use super::*;
     use crate::{
-        domain::{DeviceMemory, JobStatus},
+        domain::{DeliveryStatus, DeviceMemory, JobStatus},
         store::JobCount,
     };
 
@@ -192,15 +197,13 @@ mod tests {
             requests.count(&method, "none", 404, Duration::ZERO);
         }
         let jobs = vec![JobCount { status: JobStatus::Queued, owner: "ana".parse().ok(), n: 7 }];
+        let deliveries = vec![(DeliveryStatus::Failed, 3)];
         let mut text = String::new();
         encode(&mut text, &requests.registry).expect("written");
         let memory = DeviceMemory { device: "cpu".to_owned(), free_bytes: 3, all_bytes: 4 };
         let machine = Machine { memory: Some(JobMemory::Shared(memory)), free_disk: Some(9) };
-        encode(
-            &mut text,
-            &of_totals(&Totals { jobs, waits: (2, 30), step_ms: vec![(1, 250.0)], ..Totals::default() }, &machine),
-        )
-        .expect("written");
+        let totals = Totals { jobs, deliveries, waits: (2, 30), step_ms: vec![(1, 250.0)], ..Totals::default() };
+        encode(&mut text, &of_totals(&totals, &machine)).expect("written");
         for line in [
             "mrpo_http_requests_total{method=\"GET\",route=\"/v1/files/{file_id}\",status=\"404\"} 1",
             "mrpo_http_requests_total{method=\"other\",route=\"none\",status=\"404\"} 2",
@@ -208,6 +211,7 @@ mod tests {
             "mrpo_jobs{status=\"queued\",owner=\"ana\"} 7",
             "mrpo_job_wait_seconds_total 30",
             "mrpo_step_duration_seconds{slot=\"1\"} 0.25",
+            "mrpo_webhook_deliveries{status=\"failed\"} 3",
             "mrpo_disk_free_bytes 9",
             "mrpo_device_memory_free_bytes{device=\"cpu\"} 3",
             "mrpo_device_memory_bytes{device=\"cpu\"} 4",

@@ -1,7 +1,8 @@
 //! A request sent again is answered as before instead of being done twice: by its `Idempotency-Key`, or, of a job, where an OpenAI SDK
 //! says that it sends it again by itself.
 //!
-//! It stands before routes that make something and take JSON. Keys of people are left out: an answer that holds a secret is not kept.
+//! It stands before routes that make something and take JSON. Keys of people and webhooks are left out: an answer that holds a secret is
+//! not kept.
 
 use axum::{
     body::{Body, to_bytes},

@@ -37,10 +37,10 @@ pub(super) fn remote(remote: &RemoteModel, spec: &RegisterSpec, journal: &mut Jo
     let prompts = QUESTIONS.iter().map(|question| rendering.sent(&Prompt::Text((*question).to_owned())));
     let prompts = prompts.collect::<Result<Vec<_>, _>>();
     let prompts = prompts.map_err(|e| Failure::new(FailureCode::InvalidModel, e.to_string()))?;
-    let server = client(&remote.url, &remote.model, &spec.model);
+    let server = client(remote.url.as_str(), &remote.model, &spec.model);
     let dialect = probe(&server, &prompts, &signal::stop_requested).map_err(|e| failed(&spec.model, &e))?;
     let tokenizer = spec.tokenizer.clone();
-    let record = RemoteRecord { url: remote.url.clone(), model: remote.model.clone(), dialect, tokenizer };
+    let record = RemoteRecord { url: remote.url.to_string(), model: remote.model.clone(), dialect, tokenizer };
     let text = serde_json::to_vec_pretty(&record)?;
     let directory = spec.store_dir.join("remote");
     fs_err::create_dir_all(&directory)?;

@@ -10,7 +10,7 @@ pub enum StoreError {
     /// There is no such thing.
     #[error("there is no {kind} '{id}'")]
     NotFound {
-        /// `file`, `model`, `reference list`, `job`, `checkpoint`, `export`, `upload`.
+        /// `file`, `model`, `reference list`, `job`, `checkpoint`, `export`, `upload`, `webhook`, `delivery`.
         kind: &'static str,
         /// The id asked for.
         id: String,
@@ -61,10 +61,10 @@ pub enum StoreError {
         /// `completed`, `cancelled` or `expired`.
         status: String,
     },
-    /// It exists but cannot be used: a file or a model that is in error.
+    /// It exists but cannot be used: a file or a model that is in error, a webhook that is disabled.
     #[error("{kind} '{id}' cannot be used: {reason}")]
     Unusable {
-        /// `file` or `model`.
+        /// `file`, `model` or `webhook`.
         kind: &'static str,
         /// Its id.
         id: String,

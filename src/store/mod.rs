@@ -5,6 +5,7 @@
 mod api_keys;
 mod audit;
 mod column;
+mod deliveries;
 mod errands;
 mod error;
 mod exports;
@@ -19,6 +20,7 @@ mod memory;
 mod models;
 mod owners;
 mod page;
+mod private;
 mod promote;
 mod queue;
 mod record;
@@ -30,6 +32,7 @@ mod score_inventory;
 mod totals;
 mod transition;
 mod uploads;
+mod webhooks;
 mod write;
 
 use std::{
@@ -78,7 +81,7 @@ impl Store {
     /// Name of the database below the data directory.
     pub const FILE_NAME: &'static str = "mrpo.sqlite";
 
-    /// Opens `{data_dir}/mrpo.sqlite`, makes it where there is none, and brings its tables up to date.
+    /// Opens `{data_dir}/mrpo.sqlite`, makes it where there is none, and brings its tables up to date. Only its owner may read it.
     ///
     /// Several processes may have it open at once.
     ///
@@ -86,6 +89,7 @@ impl Store {
     /// [`StoreError::Newer`] when a newer mrpo has written it, [`StoreError::Corrupt`] when it is not a database.
     pub async fn open(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join(Self::FILE_NAME);
+        private::keep(&path).map_err(|e| StoreError::Open { path: path.clone(), source: e.into() })?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -113,6 +117,7 @@ impl Store {
 
     /// Writes a copy of the database as it is at one moment to a file that is not there yet; others go on reading and writing.
     pub async fn copy_to(&self, file: &Path) -> Result<()> {
+        private::keep(file).map_err(|e| StoreError::Open { path: file.to_owned(), source: e.into() })?;
         sqlx::query("vacuum into ?").bind(file.to_string_lossy()).execute(&self.pool).await?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Row, sqlite::SqliteRow};
 
 use super::{Result, Store, StoreError, column::parsed_opt};
-use crate::domain::{ExportId, FileId, JobId, ModelId, Ownership, ReferenceListId, UploadId};
+use crate::domain::{ExportId, FileId, JobId, ModelId, Ownership, ReferenceListId, UploadId, WebhookId};
 
 /// Something that belongs to somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Owned {
     Job(JobId),
     /// A model written for other programs: whoever sees the model sees it.
     Export(ExportId),
+    /// An address that is told when jobs have ended.
+    Webhook(WebhookId),
 }
 
 impl Owned {
@@ -32,6 +34,7 @@ impl Owned {
             Self::ReferenceList(_) => "reference list",
             Self::Job(_) => "job",
             Self::Export(_) => "export",
+            Self::Webhook(_) => "webhook",
         }
     }
 
@@ -44,6 +47,7 @@ impl Owned {
             Self::ReferenceList(id) => id.as_str(),
             Self::Job(id) => id.as_str(),
             Self::Export(id) => id.as_str(),
+            Self::Webhook(id) => id.as_str(),
         }
     }
 
@@ -55,6 +59,7 @@ impl Owned {
             Self::ReferenceList(_) => "reference_lists",
             Self::Job(_) => "jobs",
             Self::Export(_) => "exports",
+            Self::Webhook(_) => "webhooks",
         }
     }
 

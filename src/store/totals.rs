@@ -4,7 +4,7 @@ use super::{
     Result, Store,
     column::{count, from_word, parsed_opt},
 };
-use crate::domain::{JobStatus, UserName};
+use crate::domain::{DeliveryStatus, JobStatus, UserName};
 
 /// Jobs of one status and owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Totals {
     pub n_busy_slots: u64,
     /// By slot, how long the latest step of the job there took, in milliseconds.
     pub step_ms: Vec<(u16, f64)>,
+    /// What webhooks were or are to be told, by how far it is; of the last thirty days.
+    pub deliveries: Vec<(DeliveryStatus, u64)>,
 }
 
 impl Store {
@@ -67,9 +69,15 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
+        let rows = sqlx::query("select status, count(*) as n from webhook_deliveries group by status")
+            .fetch_all(&mut *tx)
+            .await?;
+        let deliveries = rows.iter().map(|row| Ok((from_word(row, "status")?, count(row, "n")?)));
+        let deliveries = deliveries.collect::<Result<_>>()?;
         Ok(Totals {
             step_ms,
             jobs,
+            deliveries,
             waits: (count(&row, "n_waits")?, count(&row, "waited")?),
             runs: (count(&row, "n_runs")?, count(&row, "ran")?),
             n_trained_tokens: count(&row, "n_tokens")?,

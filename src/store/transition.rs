@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Result, Store, StoreError, column::json, history, jobs, unix_now};
+use super::{Result, Store, StoreError, column::json, deliveries, history, jobs, unix_now};
 use crate::domain::{Failure, IllegalTransition, Job, JobId, JobStatus, Level};
 
 impl Store {
@@ -91,7 +91,7 @@ pub(super) async fn all_checked(db: &mut SqliteConnection, id: &JobId) -> Result
     .await?)
 }
 
-/// Changes a job's status if the table allows it from the one it has.
+/// Changes a job's status if the table allows it from the one it has; whoever is to be told of an end will be.
 pub(super) async fn transition(db: &mut SqliteConnection, id: &JobId, to: JobStatus) -> Result<()> {
     let sources: Vec<&str> = JobStatus::sources_of(to).map(JobStatus::as_str).collect();
     let changed = sqlx::query(
@@ -108,7 +108,7 @@ pub(super) async fn transition(db: &mut SqliteConnection, id: &JobId, to: JobSta
     .await?
     .rows_affected();
     if changed == 1 {
-        return Ok(());
+        return deliveries::announce(db, id, to).await;
     }
     let from = jobs::job(db, id).await?.status;
     Err(StoreError::IllegalTransition(IllegalTransition { from, to }))

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::domain::{AllowedRemotes, QueueRules, ReadMemory};
+use crate::domain::{AllowedHosts, QueueRules, ReadMemory};
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -20,7 +20,9 @@ pub struct WorkerConfig {
     /// How many models are written for other programs at once.
     pub n_exports: u16,
     /// The other servers that runs may ask.
-    pub remotes: AllowedRemotes,
+    pub remotes: AllowedHosts,
+    /// The servers whose webhooks may be called.
+    pub webhook_hosts: AllowedHosts,
     /// How long a process that was told to stop may take to save its state, before it is killed.
     pub grace: Duration,
     /// How long a worker that gives no sign of life keeps its runs.
@@ -43,7 +45,8 @@ impl WorkerConfig {
             n_inspections: 2,
             // The processor's and the disk's work: side by side none would be sooner.
             n_exports: 1,
-            remotes: AllowedRemotes::default(),
+            remotes: AllowedHosts::default(),
+            webhook_hosts: AllowedHosts::default(),
             grace: Duration::from_mins(1),
             lease: Duration::from_secs(15),
             interval: Duration::from_millis(250),

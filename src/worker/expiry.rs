@@ -1,4 +1,4 @@
-//! What goes by itself when its time is over: parts of uploads that have ended, files that were to be kept for so long, and kept replies.
+//! What goes by itself when its time is over: parts of uploads that have ended, files that were to be kept for so long, kept replies, and what webhooks were told.
 
 use std::path::Path;
 
@@ -19,6 +19,7 @@ impl Worker {
         }
         self.expired_at = now;
         let mut changed = self.store.expire_uploads(now).await? + self.store.expire_replies(now).await? > 0;
+        changed |= self.store.expire_deliveries(now).await? > 0;
         for part in self.store.parts_left_over(MAX_AT_ONCE).await? {
             if remove(&self.config.data_dir.join("uploads").join(part.as_str())).await {
                 self.store.forget_part(&part).await?;

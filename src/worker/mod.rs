@@ -12,9 +12,11 @@ mod results;
 mod scores;
 mod spec;
 mod start;
+mod webhooks;
 
 use std::{collections::HashMap, io, sync::Arc};
 
+use self::webhooks::Sending;
 pub use self::{config::WorkerConfig, heartbeat::Heartbeat};
 use crate::{
     domain::RunId,
@@ -58,6 +60,7 @@ pub struct Worker {
     now: i64,
     /// When what has expired was last removed.
     expired_at: i64,
+    sending: Sending,
 }
 
 impl Worker {
@@ -76,6 +79,7 @@ impl Worker {
             renewed_at: 0,
             now: 0,
             expired_at: 0,
+            sending: Sending::default(),
         }
     }
 
@@ -87,6 +91,10 @@ impl Worker {
     /// Looks at everything again and again until `shutdown` is done. Runs go on without it.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
+        if let Err(e) = self.store.release_deliveries().await {
+            // They are released by themselves, in a minute.
+            tracing::warn!(error = %e, "deliveries that were under way have to wait");
+        }
         loop {
             if self.tick().await.is_ok() {
                 self.heartbeat.beat();
@@ -96,6 +104,7 @@ impl Worker {
                 () = tokio::time::sleep(self.config.interval) => {}
             }
         }
+        self.finish_telling().await;
         if let Err(e) = self.store.let_leases_expire(&self.owner).await {
             // They expire by themselves; the next worker only waits longer for them.
             tracing::warn!(error = %e, "could not give back the leases");
@@ -131,6 +140,7 @@ impl Worker {
         look.note(self.start_jobs(&lease).await);
         look.note(self.remove_deleted_exports().await);
         look.note(self.remove_expired(now).await);
+        look.note(self.tell_webhooks(now).await);
         for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);
         }

@@ -3,7 +3,7 @@
 use super::{Result, WorkerConfig};
 use crate::{
     domain::{
-        AllowedRemotes, DatasetFormat, ExportId, ExportSpec, Failure, FailureCode, FileId, JobId, JobSpec, ModelId,
+        AllowedHosts, DatasetFormat, ExportId, ExportSpec, Failure, FailureCode, FileId, JobId, JobSpec, ModelId,
         ModelRecord, ModelSource, ModelStatus, Reference, RegisterSpec, RemoteTokenizer, ResolvedReference, TrainSpec,
     },
     store::{Store, StoreError},
@@ -65,7 +65,7 @@ async fn model(store: &Store, id: &ModelId) -> Result<Option<ModelRecord>> {
 fn resolve(
     reference: &Reference,
     model: Option<ModelRecord>,
-    remotes: &AllowedRemotes,
+    remotes: &AllowedHosts,
 ) -> std::result::Result<ResolvedReference, Failure> {
     let id = &reference.model;
     let unusable = |why: &str| Failure::new(FailureCode::InvalidModel, format!("the model '{id}' {why}"));
@@ -76,10 +76,11 @@ fn resolve(
 }
 
 /// Asked again although it was asked when the model was registered: the operator may have another mind since.
-fn check_allowed(model: &ModelRecord, remotes: &AllowedRemotes) -> std::result::Result<(), Failure> {
+fn check_allowed(model: &ModelRecord, remotes: &AllowedHosts) -> std::result::Result<(), Failure> {
     match &model.source {
-        Some(ModelSource::Remote(remote)) if !remotes.allow(remote) => {
-            let message = format!("the model '{}': {}", model.id, AllowedRemotes::refusal(remote));
+        Some(ModelSource::Remote(remote)) if !remotes.allow(&remote.url) => {
+            let message =
+                format!("the model '{}': {}", model.id, AllowedHosts::refusal(&remote.url, AllowedHosts::REMOTE_FLAG));
             Err(Failure::new(FailureCode::RemoteUnavailable, message))
         }
         _ => Ok(()),

@@ -22,3 +22,4 @@ mod repeats;
 mod support;
 mod tensorboard;
 mod uploads;
+mod webhooks;

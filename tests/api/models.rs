@@ -1,6 +1,6 @@
 //! `/v1/models`.
 
-use mrpo::domain::AllowedRemotes;
+use mrpo::domain::AllowedHosts;
 use serde_json::json;
 
 use crate::support::{Server, ids};
@@ -92,7 +92,7 @@ fn a_remote_model_is_called_only_where_the_operator_allows_it() {
     assert!(body["detail"].as_str().expect("text").contains("--allow-remote 127.0.0.1:8000"), "{body}");
     closed.post("/v1/models", &remote("http://user:pw@host/v1")).error(400, "invalid_value");
 
-    let server = Server::with(|settings| settings.remotes = AllowedRemotes::new(["127.0.0.1:8000".into()]));
+    let server = Server::with(|settings| settings.remotes = AllowedHosts::new(["127.0.0.1:8000".into()]));
     server.post("/v1/models", &remote("http://127.0.0.1:8001/v1")).error(403, "remote_models_disabled");
     server.post("/v1/models", &remote("http://169.254.169.254/v1")).error(403, "remote_models_disabled");
     let model = server.post("/v1/models", &remote("http://127.0.0.1:8000/v1/")).ok();
@@ -107,7 +107,7 @@ fn a_remote_model_is_called_only_where_the_operator_allows_it() {
 
 #[test]
 fn the_tokenizer_of_a_remote_model_is_a_model_that_is_ready() {
-    let server = Server::with(|settings| settings.remotes = AllowedRemotes::new(["a".into()]));
+    let server = Server::with(|settings| settings.remotes = AllowedHosts::new(["a".into()]));
     let post = |source: &str, tokenizer: &str| {
         server.post("/v1/models", &json!({"id": "judge", "source": source, "tokenizer": tokenizer}))
     };

@@ -64,8 +64,8 @@ pub(crate) fn team(server: &Server) -> [Person<'_>; 3] {
     [root, ana, bo]
 }
 
-/// A file, an upload, a model, a list, a job and an export of one person, as what the parts of addresses are called.
-pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 6] {
+/// A file, an upload, a model, a list, a webhook, a job and an export of one person, as what the parts of addresses are called.
+pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 7] {
     let file = person.upload();
     let model = format!("{}-model", person.key_id);
     person.post("/v1/models", &json!({"id": model, "source": "path:/models/x"})).ok();
@@ -77,11 +77,14 @@ pub(crate) fn things_of(person: &Person<'_>) -> [(&'static str, String); 6] {
     let export = person.post(&format!("/v1/models/{model}/exports"), &json!({"format": "gguf"})).ok();
     let upload = json!({"filename": "x", "purpose": "fine-tune", "bytes": 9});
     let upload = person.post("/v1/uploads", &upload).ok();
+    let webhook = json!({"name": "mine", "url": "https://hooks.example/x", "event_types": ["fine_tuning.job.failed"]});
+    let webhook = person.post("/v1/webhook_endpoints", &webhook).ok();
     [
         ("{file_id}", file),
         ("{upload_id}", id_of(&upload)),
         ("{model}", model),
         ("{reference_list_id}", id_of(&list)),
+        ("{webhook_endpoint_id}", id_of(&webhook)),
         ("{job_id}", id_of(&job)),
         ("{export_id}", id_of(&export)),
     ]
@@ -93,8 +96,11 @@ fn routes_to(things: &[(&'static str, String)]) -> Vec<(Method, String)> {
     let mut routes = Vec::new();
     for (path, item) in api["paths"].as_object().expect("paths") {
         let Some((part, id)) = things.iter().find(|(part, _)| path.contains(part)) else { continue };
-        let path =
-            path.replace(part, id).replace("{checkpoint_id}", &format!("ftckpt-{:032}", 0)).replace("{name}", "x");
+        let path = path
+            .replace(part, id)
+            .replace("{checkpoint_id}", &format!("ftckpt-{:032}", 0))
+            .replace("{name}", "x")
+            .replace("{event_id}", &format!("evt_{:032}", 0));
         for method in item.as_object().expect("methods").keys() {
             let method = method.to_uppercase().parse().expect("a method");
             let with = if path.ends_with("/overlap") { format!("?with={id}") } else { String::new() };
@@ -175,6 +181,7 @@ fn what_others_own_is_not_there_by_any_route() {
             "{model}" => format!("/v1/models/{id}"),
             "{reference_list_id}" => format!("/v1/reference_lists/{id}"),
             "{job_id}" => format!("/v1/fine_tuning/jobs/{id}"),
+            "{webhook_endpoint_id}" => format!("/v1/webhook_endpoints/{id}"),
             _ => format!("/v1/exports/{id}"),
         };
         ana.get(&path).ok();
@@ -188,7 +195,7 @@ fn lists_and_bodies_know_nothing_of_what_others_own() {
     let [root, ana, bo] = team(&server);
     let things = things_of(&ana);
     let id = |part: &str| things.iter().find(|(p, _)| *p == part).expect("a thing").1.clone();
-    for list in ["files", "models", "reference_lists", "fine_tuning/jobs"] {
+    for list in ["files", "models", "reference_lists", "fine_tuning/jobs", "webhook_endpoints"] {
         let n = |person: &Person<'_>| person.get(&format!("/v1/{list}")).ok()["data"].as_array().expect("list").len();
         assert_eq!((n(&ana), n(&bo), n(&root)), (1, 0, 1), "{list}");
     }

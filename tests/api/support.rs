@@ -13,7 +13,7 @@ use std::{
 
 use mrpo::{
     domain::{
-        AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, ReadMemory, WeightsFormat,
+        AllowedHosts, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, ReadMemory, WeightsFormat,
     },
     http::{self, App, Settings},
     store::Store,
@@ -105,7 +105,8 @@ impl Server {
             allow_path_models: true,
             requests_per_second: None,
             origins: Vec::new(),
-            remotes: AllowedRemotes::default(),
+            remotes: AllowedHosts::default(),
+            webhook_hosts: AllowedHosts::new(["hooks.example".into()]),
             queue: QueueRules::new(1),
             memory: ReadMemory::unknown(),
         };

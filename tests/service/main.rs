@@ -5,6 +5,8 @@ mod dry_runs;
 mod exports;
 mod gpt2;
 mod previews;
+#[path = "../worker/receiver.rs"]
+mod receiver;
 mod refusals;
 mod secrets;
 mod server;
@@ -13,3 +15,4 @@ mod stories;
 #[path = "../training/tiny.rs"]
 mod tiny;
 mod tls;
+mod webhooks;

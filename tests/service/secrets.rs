@@ -1,4 +1,4 @@
-//! What must not be found anywhere: keys, and the texts of training data in what the server and its runs print.
+//! What must not be found anywhere: keys; and the texts of training data and what signs for webhooks in what the server and its runs print.
 
 use std::{
     fs,
@@ -22,7 +22,8 @@ fn holds(path: &Path, needle: &str) -> bool {
 
 #[test]
 fn keys_are_nowhere_and_texts_in_no_log() {
-    let mut server = Server::start_with_log("trace");
+    // Nobody listens there.
+    let mut server = Server::start_with_log("trace", &["--allow-webhook", "127.0.0.1:9"]);
     let [training, _] = server.with_model_and_files(8, 30);
     let marker = "an unmistakable sentence";
     let marked = server.upload(&json!({"prompt": marker, "chosen": "yes", "rejected": "no"}).to_string());
@@ -31,6 +32,13 @@ fn keys_are_nowhere_and_texts_in_no_log() {
     let mut body = json!({"model": "tiny", "training_file": training, "validation_file": marked["id"], "method": dpo});
     let job = server.job(&body);
     server.job_becomes(&job, "succeeded");
+
+    let event_type = "fine_tuning.job.failed";
+    let webhook = json!({"name": "mine", "url": "http://127.0.0.1:9/hook", "event_types": [event_type]});
+    let webhook = server.post("/v1/webhook_endpoints", &webhook).ok();
+    let test = format!("/v1/webhook_endpoints/{}/test", text(&webhook["id"]));
+    server.post(&test, &json!({"event_type": event_type})).error(422, "webhook_unreachable");
+    let signs = text(&webhook["signing_secret"]).trim_start_matches("whsec_").to_owned();
 
     let made = Command::new(env!("CARGO_BIN_EXE_mrpo"))
         .args(["keys", "create", "--user", "ana", "--role", "admin", "--data-dir"])
@@ -61,5 +69,6 @@ fn keys_are_nowhere_and_texts_in_no_log() {
         }
         let is_log = path == &log || path.file_name().is_some_and(|name| name == "stderr.log");
         assert!(!is_log || !holds(path, marker), "a text of the data stands in {}", path.display());
+        assert!(!is_log || !holds(path, &signs), "a webhook's secret stands in {}", path.display());
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Server {
     base: String,
     agent: Agent,
     directory: TempDir,
+    /// Flags beside the usual ones.
+    flags: Vec<String>,
 }
 
 /// An answer, read to its end.
@@ -69,20 +71,25 @@ impl Server {
         Self::start_with(&[])
     }
 
-    /// One with these flags besides.
+    /// One with these flags, also when it is started again.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (child, base) = spawn(directory.path(), flags);
-        Self { child, base, agent: agent(TlsConfig::default()), directory }
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let (child, base) = spawn(directory.path(), &flags);
+        Self { child, base, agent: agent(TlsConfig::default()), directory, flags }
     }
 
-    /// One whose log, at this level, is in the file `log`.
-    pub(crate) fn start_with_log(level: &str) -> Self {
+    /// One with these flags whose log, at this level, is in the file `log`.
+    pub(crate) fn start_with_log(level: &str, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         let mut command = command(directory.path());
-        command.env("RUST_LOG", level).stderr(std::fs::File::create(directory.path().join("log")).unwrap());
+        command
+            .args(&flags)
+            .env("RUST_LOG", level)
+            .stderr(std::fs::File::create(directory.path().join("log")).unwrap());
         let (child, base) = listening(command);
-        Self { child, base, agent: agent(TlsConfig::default()), directory }
+        Self { child, base, agent: agent(TlsConfig::default()), directory, flags }
     }
 
     /// Shows a key with every request from now on.
@@ -103,10 +110,11 @@ impl Server {
         let (certificate_path, key_path) = (certificate.display(), fixture("key.pem"));
         let lines = format!("tls-cert = '{certificate_path}'\ntls-key = '{}'\n", key_path.display());
         std::fs::write(&file, lines).unwrap();
-        let (child, base) = spawn(directory.path(), &["--config", file.to_str().unwrap()]);
+        let flags = vec!["--config".to_owned(), file.to_str().unwrap().to_owned()];
+        let (child, base) = spawn(directory.path(), &flags);
         let trusted = Certificate::from_pem(&std::fs::read(certificate).unwrap()).unwrap();
         let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[trusted])).build();
-        Self { child, base, agent: agent(tls), directory }
+        Self { child, base, agent: agent(tls), directory, flags }
     }
 
     /// Kills the server, not its runs, and starts another on the same data.
@@ -129,7 +137,7 @@ impl Server {
 
     /// Starts another on the same data.
     pub(crate) fn start_again(&mut self) {
-        (self.child, self.base) = spawn(self.directory.path(), &[]);
+        (self.child, self.base) = spawn(self.directory.path(), &self.flags);
     }
 
     /// Kills the process of a job's run.
@@ -302,9 +310,9 @@ fn config(tls: TlsConfig) -> ConfigBuilder<AgentScope> {
         .tls_config(tls)
 }
 
-fn spawn(data: &Path, more: &[&str]) -> (Child, String) {
+fn spawn(data: &Path, flags: &[String]) -> (Child, String) {
     let mut command = command(data);
-    command.args(more).stderr(Stdio::null());
+    command.args(flags).stderr(Stdio::null());
     listening(command)
 }
 
