@@ -237,8 +237,10 @@ impl Hyperparameters {
     pub const MAX_LENGTH: usize = 1024;
 
     /// What its numbers may be, but for those of [`ObjectiveSpec`] and [`Lora`].
-    pub const LIMITS: [Limit; 13] = [
+    pub const LIMITS: [Limit; 14] = [
         ("learning_rate", Range::above_to(0.0, 1.0)),
+        // Of 1e-6, the smallest learning rate it is a multiple of; what comes of it is checked as the learning rate.
+        ("learning_rate_multiplier", Range::above_to(0.0, 1e6)),
         ("warmup_ratio", Range::between(0.0, 1.0)),
         ("weight_decay", Range::between(0.0, 1.0)),
         ("adam_beta1", Range::from_to_below(0.0, 1.0)),

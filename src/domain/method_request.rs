@@ -274,7 +274,8 @@ fn resolve_spo(request: Option<&SpoRequest>, at: &str, problems: &mut Problems) 
     };
     let SpoRequest { dimension, earlier, .. } = request.clone();
     let lambdas = request.lambdas.clone().or(vec![1.0; earlier.len()]);
-    check(problems, at, "dimension", !dimension.trim().is_empty(), "the value of the rows' field `dimension`");
+    let is_name = !dimension.trim().is_empty() && dimension.chars().count() <= ExtraField::MAX_DIMENSION_CHARS;
+    check(problems, at, "dimension", is_name, "the value of the rows' field `dimension`, 1 to 64 characters");
     let max = SpoSettings::MAX_EARLIER;
     check(problems, at, "earlier", earlier.len() <= max, &format!("at most {max} models"));
     let are_weights = lambdas.iter().all(|w| SpoSettings::LAMBDA.contains(*w));

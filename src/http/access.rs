@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Routes that everybody may ask: they tell whether the server lives and what it can do, and nothing of anybody.
-const PUBLIC: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.json"];
+pub(super) const PUBLIC: [&str; 5] = ["/", "/healthz", "/readyz", "/openapi.json", "/docs"];
 /// Routes that change nothing of what they name, although they are no GET: to see it is enough.
-const USES: [&str; 2] = ["/v1/models/{model}/preview", "/v1/models/{model}/exports"];
+pub(super) const USES: [&str; 2] = ["/v1/models/{model}/preview", "/v1/models/{model}/exports"];
 /// The longest key that is looked up.
 pub(super) const MAX_KEY_BYTES: usize = 256;
 

@@ -16,7 +16,7 @@ use crate::domain::InvalidId;
 /// The longest JSON body that is read.
 pub(super) const MAX_JSON_BYTES: usize = 1 << 20;
 /// How long a JSON body may take to arrive.
-const MAX_JSON_TIME: Duration = Duration::from_secs(30);
+pub(super) const MAX_JSON_TIME: Duration = Duration::from_secs(30);
 /// How much of a body that is refused is read all the same, so that the client gets to read the answer.
 const MAX_DRAINED_BYTES: usize = 8 << 20;
 /// How long that may take.

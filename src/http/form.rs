@@ -18,11 +18,11 @@ use crate::run_dir::sync_dir;
 /// What the names of temporary files begin with: those that a crash leaves behind are removed at the next start.
 pub(super) const TEMP_PREFIX: &str = "upload-";
 /// How long the next piece of the body may take.
-const MAX_IDLE: Duration = Duration::from_secs(30);
+pub(super) const MAX_IDLE: Duration = Duration::from_secs(30);
 /// The longest text part (`purpose`, `format`).
-const MAX_TEXT_BYTES: usize = 64;
+pub(super) const MAX_TEXT_BYTES: usize = 64;
 /// The longest file name that is kept.
-const MAX_NAME_CHARS: usize = 255;
+pub(super) const MAX_NAME_CHARS: usize = 255;
 /// What the form may add to the file: boundaries, headers, the other parts.
 const FORM_BYTES: u64 = 64 << 10;
 /// How much of a file that is too large is read away, so that the client gets to read the answer.

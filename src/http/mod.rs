@@ -9,6 +9,7 @@ mod archive;
 mod checkpoint_files;
 mod checkpoints;
 mod cors;
+mod docs;
 mod download;
 mod dry_runs;
 mod elsewhere;
@@ -269,6 +270,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(sharing::router())
         .merge(api_keys::router())
         .merge(health::router())
+        .merge(docs::router())
         .merge(prometheus::router())
 }
 
