@@ -35,9 +35,10 @@ run() { # NAME KEYED [OPTION...]
     local name=$1 keyed=$2 url
     shift 2
     directory=$(mktemp -d)
-    export MRPO_KEY=none
+    export MRPO_KEY=none MRPO_KEY_ID=
     if [ "$keyed" = yes ]; then
         MRPO_KEY=$("$program" keys create --data-dir "$directory/data" --user root --role admin 2>/dev/null)
+        MRPO_KEY_ID=$("$program" keys list --data-dir "$directory/data" | grep -o 'key-[0-9a-f]*' | head -n 1)
     fi
     # Generated sources of models must reach nobody: no hub, no pip. A key's bucket is large enough for a tester in a hurry.
     HF_ENDPOINT=http://127.0.0.1:1 HF_HOME=$directory/hub MRPO_PIP=/bin/false RUST_LOG=mrpo=warn \
