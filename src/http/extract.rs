@@ -90,7 +90,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 "the body must be JSON and say so: send the header 'Content-Type: application/json'",
             ));
         }
+        refuse_packed(req.headers())?;
         parse(&body_of(req).await?).map(Self)
+    }
+}
+
+/// A body is read as it is.
+///
+/// # Errors
+/// Where it says that it is packed.
+pub(super) fn refuse_packed(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let message =
+                "the body is packed (Content-Encoding): send it as it is; a file may be packed, with gzip or Zstandard";
+            Err(ApiError::new(ErrorCode::UnsupportedMediaType, message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     error::{ApiError, ErrorCode},
-    extract::{content_length, refuse_body},
+    extract::{content_length, refuse_body, refuse_packed},
 };
 use crate::run_dir::sync_dir;
 
@@ -117,6 +117,7 @@ pub(super) async fn receive(req: Request, shape: &Shape, temp: PathBuf, max_byte
         let message = format!("send a multipart form: curl {}", shape.curl);
         return Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
     }
+    refuse_packed(req.headers())?;
     if content_length(req.headers()).is_some_and(|n| n > max_bytes.saturating_add(FORM_BYTES)) {
         refuse_body(req).await;
         return Err(too_large(shape, max_bytes));

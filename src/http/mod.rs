@@ -29,6 +29,7 @@ mod form;
 mod frame;
 mod health;
 mod inspections;
+mod job_query;
 mod job_request;
 mod jobs;
 mod join;
@@ -283,7 +284,9 @@ fn router(app: App) -> Router {
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
-            let way_out = elsewhere::way_out(&path).unwrap_or("GET /openapi.json lists what there is");
+            let without_slash = "leave out the slash at the end; GET /openapi.json lists what there is";
+            let otherwise = if path.ends_with('/') { without_slash } else { "GET /openapi.json lists what there is" };
+            let way_out = elsewhere::way_out(&path).unwrap_or(otherwise);
             ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}: {way_out}"))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {

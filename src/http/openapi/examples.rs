@@ -28,7 +28,7 @@ pub(super) fn add(document: &mut Value) {
 fn insert(described: Option<&mut Value>, example: &Value) {
     let Some(Value::Object(content)) = described.and_then(|d| d.get_mut("content")) else { return };
     for (media_type, content) in content {
-        if (media_type == "application/json") == !example.is_string() && content.get("example").is_none() {
+        if (media_type == "application/json") != example.is_string() && content.get("example").is_none() {
             object(content).insert("example".to_owned(), example.clone());
         }
     }

@@ -8,6 +8,7 @@ mod bodies;
 mod examples;
 mod limits;
 mod operations;
+mod parameters;
 mod schemas;
 
 use std::sync::LazyLock;

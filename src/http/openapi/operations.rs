@@ -7,31 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::object;
-use crate::{
-    domain::JobRequest,
-    http::{
-        access::{MAX_KEY_BYTES, PUBLIC, USES},
-        error::{ApiError, ErrorCode},
-        form::MAX_NAME_CHARS,
-        paging::MAX_CURSOR_CHARS,
-        replay::{CREATES, MAX_KEY_CHARS},
-        stream_tokens,
-    },
+use super::{
+    object,
+    parameters::{self, PARTS},
+};
+use crate::http::{
+    access::{PUBLIC, USES},
+    error::{ApiError, ErrorCode},
+    replay::CREATES,
+    stream_tokens,
 };
 
-/// Parts of an address: the schema of each, and what is said where it names nothing.
-const PARTS: [(&str, &str, ErrorCode); 9] = [
-    ("file_id", "FileId", ErrorCode::FileNotFound),
-    ("upload_id", "UploadId", ErrorCode::UploadNotFound),
-    ("model", "ModelId", ErrorCode::ModelNotFound),
-    ("reference_list_id", "ReferenceListId", ErrorCode::ReferenceListNotFound),
-    ("job_id", "JobId", ErrorCode::JobNotFound),
-    ("export_id", "ExportId", ErrorCode::ExportNotFound),
-    ("checkpoint_id", "CheckpointId", ErrorCode::CheckpointNotFound),
-    ("key_id", "KeyId", ErrorCode::KeyNotFound),
-    ("name", "", ErrorCode::FileNotFound),
-];
 /// Parts that stand for what nobody owns, or what belongs to the part before.
 const UNOWNED: [&str; 3] = ["checkpoint_id", "key_id", "name"];
 
@@ -59,6 +45,7 @@ pub(super) fn complete(document: &mut Value) {
 }
 
 /// What an operation is, as far as rules ask.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question that some rule asks")]
 struct Facts<'a> {
     path: &'a str,
     parts: Vec<&'a str>,
@@ -107,7 +94,7 @@ impl<'a> Facts<'a> {
         if !self.is_public {
             operation["security"] = json!([{"key": []}]);
         }
-        self.describe_parameters(operation);
+        parameters::complete(operation, self.creates, self.has_range);
         let mut by_status = BTreeMap::<u16, BTreeSet<&str>>::new();
         for code in self.codes().into_iter().chain(named(operation)) {
             by_status.entry(code.status().as_u16()).or_default().insert(code.as_str());
@@ -146,61 +133,6 @@ impl<'a> Facts<'a> {
         let missing = |part: &&str| PARTS.iter().find(|(name, ..)| name == part).map(|(.., code)| *code);
         codes.extend(self.parts.iter().filter_map(missing));
         codes
-    }
-
-    fn describe_parameters(&self, operation: &mut Value) {
-        if self.creates || self.has_range {
-            operation.as_object_mut().map(|o| o.entry("parameters").or_insert_with(|| json!([])));
-        }
-        let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut) else { return };
-        for parameter in parameters.iter_mut().filter(|p| p["in"] == "path") {
-            let schema = PARTS.iter().find(|(name, ..)| parameter["name"] == *name).map_or("", |(_, schema, _)| schema);
-            if !schema.is_empty() {
-                parameter["schema"] = json!({"$ref": format!("#/components/schemas/{schema}")});
-            } else {
-                parameter["schema"]["maxLength"] = MAX_NAME_CHARS.into();
-            }
-        }
-        for parameter in parameters.iter_mut().filter(|p| p["in"] == "query" && p["schema"]["type"] == "string") {
-            let is_enum = parameter["schema"].get("enum").is_some();
-            match parameter["name"].as_str() {
-                Some("after") => parameter["schema"]["maxLength"] = MAX_CURSOR_CHARS.into(),
-                Some("token") if !is_enum => parameter["schema"]["maxLength"] = MAX_KEY_BYTES.into(),
-                _ => {}
-            }
-        }
-        // utoipa passes over the comment of a field with a schema of its own.
-        for parameter in parameters.iter_mut().filter(|p| p.get("description").is_none()) {
-            parameter["description"] = parameter["schema"]["description"].take();
-        }
-        if let Some(filter) = parameters.iter_mut().find(|p| p["name"] == "metadata") {
-            let schema = &mut filter["schema"];
-            schema["maxProperties"] = JobRequest::MAX_METADATA.into();
-            schema["additionalProperties"]["maxLength"] = JobRequest::MAX_METADATA_VALUE_CHARS.into();
-            schema["propertyNames"] =
-                json!({"type": "string", "minLength": 1, "maxLength": JobRequest::MAX_METADATA_KEY_CHARS});
-        }
-        if self.creates {
-            parameters.push(json!({
-                "name": "idempotency-key", "in": "header", "required": false, "example": "5f0c9a5e-7d0e-4b43-a1d5-2b9a3c1f7e11",
-                "description": "Makes it safe to send the request again: for a day the same key with the same request gives the same \
-                                answer, with `idempotent-replayed: true`.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]+$"},
-            }));
-        }
-        if self.has_range {
-            let text = |name: &str, description: &str, example: &str| {
-                json!({"name": name, "in": "header", "required": false, "description": description, "example": example,
-                       "schema": {"type": "string"}})
-            };
-            let etag = "\"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"";
-            parameters.push(text("if-none-match", "The `etag` one has: 304 if it is still the one", etag));
-            parameters.push(text(
-                "if-range",
-                "The `etag` that the parts one has are of: all of it if it has changed",
-                etag,
-            ));
-        }
     }
 
     /// utoipa describes bytes as a list of numbers.
