@@ -26,8 +26,10 @@ mod file_overlap;
 mod file_request;
 mod files;
 mod form;
+mod form_body;
 mod frame;
 mod health;
+mod in_flight;
 mod inspections;
 mod job_query;
 mod job_request;
@@ -71,7 +73,6 @@ use axum::{
     http::{Method, Uri},
     middleware,
 };
-use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
@@ -79,6 +80,7 @@ use self::{
     access::{KeysAsked, guard},
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
+    in_flight::InFlight,
     live::Live,
     observe::observe,
     prometheus::Requests,
@@ -100,7 +102,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The largest file that may be uploaded, in bytes.
     pub max_upload_bytes: u64,
-    /// How many requests are worked on at once; more are told to come back.
+    /// How many requests are worked on at once, half of them with one key at most; more are told to come back.
     pub max_requests: usize,
     /// How many streams of events there are at once; one key has half of them at most.
     pub max_streams: usize,
@@ -131,7 +133,7 @@ struct Inner {
     store: Store,
     settings: Settings,
     is_worker_alive: IsWorkerAlive,
-    in_flight: Semaphore,
+    in_flight: InFlight,
     keys_asked: KeysAsked,
     rate: Rate,
     requests: Requests,
@@ -153,7 +155,7 @@ impl App {
         for file in store.unchecked_files().await? {
             checks.begin(&file);
         }
-        let in_flight = Semaphore::new(settings.max_requests);
+        let in_flight = InFlight::new(settings.max_requests);
         let rate = Rate::new(settings.requests_per_second);
         let (keys_asked, requests) = (KeysAsked::default(), Requests::new());
         let live = Live::open(store.clone(), settings.max_streams).await?;
@@ -205,7 +207,7 @@ impl App {
         &self.0.settings.data_dir
     }
 
-    fn in_flight(&self) -> &Semaphore {
+    fn in_flight(&self) -> &InFlight {
         &self.0.in_flight
     }
 

@@ -56,7 +56,7 @@ async fn answer(app: &App, route: &str, req: Request, next: Next) -> Response {
         // Those that were open when a server ends come back all at once, and browsers do not come back after a refusal: they wait.
         app.live().may_open().await
     } else {
-        app.in_flight().try_acquire().ok()
+        app.in_flight().enter()
     };
     let Some(_permit) = permit else {
         return ApiError::new(ErrorCode::Overloaded, "too many requests at once: send it again in a moment")

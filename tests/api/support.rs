@@ -26,7 +26,7 @@ use ureq::{
 };
 
 /// How long a test waits for what happens in the background.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server with a data directory of its own; both end with it.
 pub(crate) struct Server {

@@ -7,6 +7,7 @@ mod exports;
 mod gpt2;
 mod previews;
 mod refusals;
+mod secrets;
 mod server;
 mod stories;
 #[path = "../training/tiny.rs"]

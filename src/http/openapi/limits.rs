@@ -6,9 +6,9 @@ use crate::{
     dataset::MAX_ROW_BYTES,
     domain::{DryRunSpec, ExtraField, JobRequest, Losses, MAX_REFERENCES, Problems, SpoSettings, UploadRecord},
     http::{
-        access::MAX_KEY_BYTES, event_stream, extract, file_request, files::MAX_FILES, form, metrics::MAX_STEPS,
-        objective_numbers, observe::MAX_REQUEST_ID_BYTES, paging::MAX_PAGE, previews, queue, reference_lists, replay,
-        serve, stream_tokens,
+        access::MAX_KEY_BYTES, event_stream, extract, file_request, files::MAX_FILES, form, form_body,
+        metrics::MAX_STEPS, objective_numbers, observe::MAX_REQUEST_ID_BYTES, paging::MAX_PAGE, previews, queue,
+        reference_lists, replay, serve, stream_tokens,
     },
     store::KeptReply,
 };
@@ -42,12 +42,13 @@ fn of_requests() -> [Row; 8] {
     ]
 }
 
-fn of_files() -> [Row; 12] {
+fn of_files() -> [Row; 13] {
     let kept = file_request::KEPT_FOR_S;
     [
         ("file_name", form::MAX_NAME_CHARS as u64, "characters", "a file's name; the rest is cut off"),
         ("form_text", form::MAX_TEXT_BYTES as u64, "bytes", "a part of a form that is no file"),
-        ("form_pause", form::MAX_IDLE.as_secs(), "seconds", "a pause in a form"),
+        ("form_pause", form_body::MAX_IDLE.as_secs(), "seconds", "a pause in a form"),
+        ("form_pace", form_body::MIN_BYTES_PER_SECOND, "bytes a second", "the mean pace of a form, at the least"),
         ("row", MAX_ROW_BYTES as u64, "bytes", "a line of a file, with one pair"),
         ("row_rewards", ExtraField::MAX_REWARDS as u64, "numbers", "rewards of one completion"),
         ("file_kept_min", *kept.start(), "seconds", "`expires_after` at the least"),
