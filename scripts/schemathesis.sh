@@ -53,17 +53,18 @@ run() { # NAME KEYED [OPTION...]
     [ -n "$url" ] || { cat "$directory/log"; exit 1; }
     python3 scripts/schemathesis/seed.py "$url" "$directory" "$model" "$([ "$keyed" = no ] || echo "$MRPO_KEY")"
     cp scripts/schemathesis/schemathesis.toml "$directory/"
-    local described=$url/openapi.json
-    if [ "$keyed" = no ]; then
+    # From a file: what is loaded from an address is not asked for again, and would be left out.
+    if [ "$keyed" = yes ]; then
+        "$program" openapi >"$directory/openapi.json"
+    else
         # That a server without keys asks nobody is said in words: OpenAPI has none for it.
-        described=$directory/openapi.json
-        python3 scripts/schemathesis/without_keys.py "$url/openapi.json" >"$described"
+        "$program" openapi | python3 scripts/schemathesis/without_keys.py >"$directory/openapi.json"
         sed -i '/^\[auth/,/^bearer/d' "$directory/schemathesis.toml"
     fi
 
     local report=target/schemathesis/$name failed=0
     mkdir -p "$report"
-    "$venv/bin/schemathesis" --config-file "$directory/schemathesis.toml" run "$described" --url "$url" \
+    "$venv/bin/schemathesis" --config-file "$directory/schemathesis.toml" run "$directory/openapi.json" --url "$url" \
         --checks all --phases examples,coverage,fuzzing,stateful --max-examples "$examples" --seed "$seed" --workers 1 \
         --report ndjson,json --report-ndjson-path "$report/events.ndjson" --report-json-path "$report/report.json" "$@" >"$report/out" 2>&1 || failed=1
     cp "$directory/log" "$report/server.log"

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""The API document of a server, as it is for one that has no keys: without_keys.py URL."""
+"""The API document as it is for a server that has no keys: mrpo openapi | without_keys.py."""
 
 import json
 import sys
-import urllib.request
 
-document = json.load(urllib.request.urlopen(sys.argv[1], timeout=60))
+document = json.load(sys.stdin)
 del document["components"]["securitySchemes"]
 for item in document["paths"].values():
     for operation in item.values():

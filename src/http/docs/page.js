@@ -93,11 +93,8 @@ const links = () => [...index.querySelectorAll("li:not([hidden]) a")].filter((li
 const go = () => {
   const id = decodeURIComponent(location.hash.slice(1));
   for (const link of index.querySelectorAll("a")) link.toggleAttribute("aria-current", link.hash === location.hash);
-  const part = id && document.getElementById(id);
-  if (!part) return;
-  part.scrollIntoView();
-  // What is drawn on the way there changes heights: once more when it stands.
-  requestAnimationFrame(() => part.scrollIntoView());
+  const part = id ? document.getElementById(id) : null;
+  part?.scrollIntoView();
 };
 
 search.addEventListener("input", filter);
