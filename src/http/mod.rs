@@ -55,6 +55,7 @@ mod reference_scores;
 mod replay;
 mod serve;
 mod sharing;
+mod span;
 mod stream_tokens;
 mod tensorboard;
 mod tls;
@@ -91,12 +92,12 @@ use self::{
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{
-    domain::{AllowedRemotes, QueueRules},
+    domain::{AllowedRemotes, QueueRules, ReadMemory},
     store::Store,
 };
 
 /// What the API is allowed to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where everything lies.
     pub data_dir: PathBuf,
@@ -118,8 +119,8 @@ pub struct Settings {
     pub remotes: AllowedRemotes,
     /// How many jobs run at once, and what one user may have; the worker's.
     pub queue: QueueRules,
-    /// The memory that one job can have at most, in bytes; not known, or none of this machine's, without a number.
-    pub memory_bytes: Option<u64>,
+    /// The memory that jobs find.
+    pub memory: ReadMemory,
 }
 
 /// Tells whether the worker is alive; http must not know the worker itself.
@@ -189,7 +190,7 @@ impl App {
             origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
-            memory_bytes: None,
+            memory: ReadMemory::unknown(),
         };
         let store = Store::open(data_dir).await.expect("store");
         Self::open(store, settings, Arc::new(|| true)).await.expect("app")

@@ -10,7 +10,7 @@ use super::{
     history, memory, queue,
     transition::transition,
 };
-use crate::domain::{ExportId, InspectionId, JobId, JobStatus, Level, ModelId, QueueRules, RunId};
+use crate::domain::{ExportId, InspectionId, JobId, JobMemory, JobStatus, Level, ModelId, QueueRules, RunId};
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,22 +67,24 @@ pub struct Run {
 impl Store {
     /// Takes the job that the rule of the queue puts first, makes it `running`, and gives its run a slot. `None` when nothing may
     /// start: nothing is queued, no slot is free, all owners of queued jobs have as many slots as they may, or the first job needs more
-    /// than `free_bytes` of memory while others hold some. Nobody passes a job that waits for memory, so it waits no longer than they run.
+    /// memory than is free while others hold some: jobs, or, on a device of its own, anybody. Nobody passes a job that waits for memory, so it
+    /// waits no longer than they run.
     pub async fn claim_job(
         &self,
         lease: &Lease<'_>,
         rules: &QueueRules,
-        free_bytes: Option<u64>,
+        memory: Option<&JobMemory>,
     ) -> Result<Option<Run>> {
         // Asked without the write lock first: this is called several times a second and mostly in vain.
         let is_queued = "select exists (select 1 from jobs where status = 'queued')";
         if !sqlx::query_scalar(is_queued).fetch_one(&self.pool).await?
-            || free_slot(&mut *self.pool.acquire().await?, rules.n_slots).await?.is_none()
+            || free_slots(&mut *self.pool.acquire().await?, rules.n_slots).await?.is_empty()
         {
             return Ok(None);
         }
         let mut tx = self.write().await?;
-        let Some(slot) = free_slot(&mut tx, rules.n_slots).await? else { return Ok(None) };
+        let slots = free_slots(&mut tx, rules.n_slots).await?;
+        let Some(first) = slots.first() else { return Ok(None) };
         let queue = queue::read(&mut tx, rules, lease.now).await?;
         let Some(next) = queue.next() else { return Ok(None) };
         let job: JobId = sqlx::query_scalar::<_, String>("select id from jobs where seq = ?")
@@ -91,13 +93,20 @@ impl Store {
             .await?
             .parse()
             .map_err(|e| StoreError::Decode { what: "id", source: Box::new(e) })?;
-        if let Some(free) = free_bytes.filter(|_| !queue.running.is_empty())
-            && !memory::fits(&mut tx, &job, free).await?
+        let best = memory.and_then(|memory| memory.best_of(&slots));
+        // What no device could hold is left to fail and say so; alone on a machine that shares its memory it may yet do.
+        let held_up_to = match memory {
+            Some(JobMemory::Shared(_)) if queue.running.is_empty() => 0,
+            Some(JobMemory::Shared(_)) | None => u64::MAX,
+            Some(of_slots @ JobMemory::OfSlots(_)) => of_slots.most_bytes(),
+        };
+        if let Some((_, free_bytes)) = best
+            && !memory::fits(&mut tx, &job, free_bytes, held_up_to).await?
         {
             tx.commit().await?;
             return Ok(None);
         }
-        let run = begin(&mut tx, &job, lease, slot).await?;
+        let run = begin(&mut tx, &job, lease, best.map_or(*first, |(slot, _)| slot)).await?;
         tx.commit().await?;
         Ok(Some(run))
     }
@@ -174,12 +183,12 @@ async fn begin(db: &mut SqliteConnection, job: &JobId, lease: &Lease<'_>, slot: 
 }
 
 /// The lowest device slot that no leased run has.
-async fn free_slot(db: &mut SqliteConnection, n_slots: u16) -> Result<Option<u16>> {
+async fn free_slots(db: &mut SqliteConnection, n_slots: u16) -> Result<Vec<u16>> {
     let taken: Vec<i64> =
         sqlx::query_scalar("select slot from runs where lease_owner is not null and slot is not null")
             .fetch_all(db)
             .await?;
-    Ok((0..n_slots).find(|slot| !taken.contains(&i64::from(*slot))))
+    Ok((0..n_slots).filter(|slot| !taken.contains(&i64::from(*slot))).collect())
 }
 
 /// A run, provided that `owner` still holds its lease.

@@ -2,10 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::domain::{AllowedRemotes, QueueRules};
-
-/// Tells how many bytes of memory are free, where that can be known.
-pub type FreeMemory = fn() -> Option<u64>;
+use crate::domain::{AllowedRemotes, QueueRules, ReadMemory};
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -14,8 +11,8 @@ pub struct WorkerConfig {
     pub data_dir: PathBuf,
     /// How many jobs run at once, one per device, and whose.
     pub queue: QueueRules,
-    /// Asked how much memory is free before a job is started; not asked where jobs compute on devices with memory of their own.
-    pub free_memory: Option<FreeMemory>,
+    /// Asked how much memory there is before a job is started.
+    pub memory: ReadMemory,
     /// How many models are fetched at once.
     pub n_registrations: u16,
     /// How many questions about models are answered at once.
@@ -41,7 +38,7 @@ impl WorkerConfig {
         Self {
             data_dir,
             queue: QueueRules::new(n_slots),
-            free_memory: None,
+            memory: ReadMemory::unknown(),
             n_registrations: 2,
             n_inspections: 2,
             // The processor's and the disk's work: side by side none would be sooner.

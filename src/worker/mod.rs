@@ -15,10 +15,7 @@ mod start;
 
 use std::{collections::HashMap, io, sync::Arc};
 
-pub use self::{
-    config::{FreeMemory, WorkerConfig},
-    heartbeat::Heartbeat,
-};
+pub use self::{config::WorkerConfig, heartbeat::Heartbeat};
 use crate::{
     domain::RunId,
     launch::Launcher,

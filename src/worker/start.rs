@@ -15,8 +15,8 @@ impl Worker {
     pub(super) async fn start_jobs(&mut self, lease: &Lease<'_>) -> Result<bool> {
         let mut changed = false;
         loop {
-            let free_bytes = self.config.free_memory.and_then(|ask| ask());
-            let Some(run) = self.store.claim_job(lease, &self.config.queue, free_bytes).await? else { break };
+            let memory = self.config.memory.read();
+            let Some(run) = self.store.claim_job(lease, &self.config.queue, memory.as_ref()).await? else { break };
             let slot = run.slot.expect("claim_job gives every run a slot");
             changed = true;
             if !self.start(&run, Work::Train { slot }).await? {

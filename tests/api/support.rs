@@ -12,7 +12,9 @@ use std::{
 };
 
 use mrpo::{
-    domain::{AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, WeightsFormat},
+    domain::{
+        AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, ReadMemory, WeightsFormat,
+    },
     http::{self, App, Settings},
     store::Store,
 };
@@ -105,7 +107,7 @@ impl Server {
             origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
-            memory_bytes: None,
+            memory: ReadMemory::unknown(),
         };
         change(&mut settings);
         let worker_alive = Arc::new(AtomicBool::new(true));

@@ -9,6 +9,7 @@ mod previews;
 mod refusals;
 mod secrets;
 mod server;
+mod spans;
 mod stories;
 #[path = "../training/tiny.rs"]
 mod tiny;

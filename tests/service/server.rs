@@ -66,8 +66,13 @@ impl Answer {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with these flags besides.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (child, base) = spawn(directory.path(), &[]);
+        let (child, base) = spawn(directory.path(), flags);
         Self { child, base, agent: agent(TlsConfig::default()), directory }
     }
 
@@ -116,6 +121,12 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Tells the server to stop, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Starts another on the same data.
     pub(crate) fn start_again(&mut self) {
         (self.child, self.base) = spawn(self.directory.path(), &[]);
@@ -152,7 +163,11 @@ impl Server {
     }
 
     pub(crate) fn get_range(&self, path: &str, range: &str) -> Answer {
-        read(self.agent.get(format!("{}{path}", self.base)).header("range", range).call().unwrap())
+        self.get_with(path, "range", range)
+    }
+
+    pub(crate) fn get_with(&self, path: &str, header: &str, value: &str) -> Answer {
+        read(self.agent.get(format!("{}{path}", self.base)).header(header, value).call().unwrap())
     }
 
     pub(crate) fn delete(&self, path: &str) -> Answer {
