@@ -72,7 +72,7 @@ pub(super) fn present<'a>(row: &'a Map<String, Value>, name: &str) -> Option<&'a
 }
 
 fn dimension(row: &Map<String, Value>, notes: &mut Notes) -> Option<String> {
-    const MAX_CHARS: usize = 64;
+    const MAX_CHARS: usize = ExtraField::MAX_DIMENSION_CHARS;
     let text = notes.text(present(row, "dimension")?, "/dimension")?;
     if text.trim().is_empty() {
         notes.problem("/dimension", "empty_field", "the dimension is empty: name it or remove the field");

@@ -38,6 +38,7 @@ pub use extra::ExtraFields;
 pub use given_scores::{GivenScore, read_scores};
 pub use overlap::overlap;
 pub use reader::{DatasetError, PairReader, Row, read_pairs};
+pub use rows::MAX_ROW_BYTES;
 
 /// What two completions answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

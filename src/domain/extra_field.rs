@@ -24,6 +24,8 @@ pub enum ExtraField {
 impl ExtraField {
     /// The most rewards a completion can have, of either kind.
     pub const MAX_REWARDS: usize = 64;
+    /// The longest name of a dimension.
+    pub const MAX_DIMENSION_CHARS: usize = 64;
 
     /// All of them.
     pub const ALL: [Self; 5] =

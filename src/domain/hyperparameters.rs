@@ -3,7 +3,10 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::{Clip, Losses, Method, Mix, ObjectiveSpec, Problems, TargetModules, WeightConvention, Weighting};
+use super::{
+    Clip, Limit, Losses, Method, Mix, ObjectiveSpec, Problems, Range, TargetModules, WeightConvention, Weighting,
+    range_of,
+};
 
 /// A setting that is either left to us (`"auto"`) or given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -106,6 +109,15 @@ pub struct Lora {
     /// The layers it is attached to: a list, `"all-linear"`, or `"auto"` (PEFT's choice); a choice becomes a list as soon as the base
     /// model's architecture is known.
     pub target_modules: TargetModules,
+}
+
+impl Lora {
+    /// What its numbers may be.
+    pub const LIMITS: [Limit; 3] = [
+        ("rank", Range::between(1.0, 1024.0)),
+        ("alpha", Range::above(0.0)),
+        ("dropout", Range::from_to_below(0.0, 1.0)),
+    ];
 }
 
 /// [`Lora`] as a client writes it: what is left out gets its default.
@@ -224,6 +236,25 @@ impl Hyperparameters {
     /// The default of [`Self::max_length`].
     pub const MAX_LENGTH: usize = 1024;
 
+    /// What its numbers may be, but for those of [`ObjectiveSpec`] and [`Lora`].
+    pub const LIMITS: [Limit; 14] = [
+        ("learning_rate", Range::above_to(0.0, 1.0)),
+        // Of 1e-6, the smallest learning rate it is a multiple of; what comes of it is checked as the learning rate.
+        ("learning_rate_multiplier", Range::above_to(0.0, 1e6)),
+        ("warmup_ratio", Range::between(0.0, 1.0)),
+        ("weight_decay", Range::between(0.0, 1.0)),
+        ("adam_beta1", Range::from_to_below(0.0, 1.0)),
+        ("adam_beta2", Range::from_to_below(0.0, 1.0)),
+        ("adam_epsilon", Range::above_to(0.0, 1.0)),
+        ("max_grad_norm", Range::above(0.0)),
+        ("n_epochs", Range::between(1.0, 1000.0)),
+        ("batch_size", Range::between(1.0, 4096.0)),
+        ("micro_batch_tokens", Range::between(16.0, 1_048_576.0)),
+        ("max_length", Range::between(2.0, 1_048_576.0)),
+        ("eval_every_n_steps", Range::between(1.0, 1e9)),
+        ("checkpoint_every_n_steps", Range::between(1.0, 1e9)),
+    ];
+
     /// Fills in the defaults and checks every value; problems are pointed at below `pointer`.
     ///
     /// The result is only meaningful where no problem was added.
@@ -269,34 +300,44 @@ impl Hyperparameters {
     /// Adds a problem for every value that is out of its range.
     fn validate(&self, pointer: &str, problems: &mut Problems) {
         self.objective.validate(pointer, problems);
-        let mut check = |field: &str, ok: bool, expected: &str| {
-            if !ok {
-                problems.at(format!("{pointer}/{field}"), "out_of_range", format!("{field} must be {expected}"));
+        let mut check = |limits: &[Limit], at: &str, field: &str, value: f64| {
+            let range = range_of(limits, field);
+            if !range.contains(value) {
+                problems.at(format!("{pointer}/{at}{field}"), "out_of_range", format!("{at}{field} must be {range}"));
             }
         };
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        check("learning_rate", positive(self.learning_rate) && self.learning_rate <= 1.0, "above 0 and at most 1");
-        check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "between 0 and 1");
-        check("weight_decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1");
-        check("adam_beta1", (0.0..1.0).contains(&self.adam_beta1), "at least 0 and below 1");
-        check("adam_beta2", (0.0..1.0).contains(&self.adam_beta2), "at least 0 and below 1");
-        check("adam_epsilon", positive(self.adam_epsilon) && self.adam_epsilon <= 1.0, "above 0 and at most 1");
-        check("max_grad_norm", positive(self.max_grad_norm), "above 0");
-        check("n_epochs", (1..=1000).contains(&self.n_epochs), "between 1 and 1000");
-        check("batch_size", (1..=4096).contains(&self.batch_size), "between 1 and 4096");
-        check("micro_batch_tokens", (16..=1 << 20).contains(&self.micro_batch_tokens), "between 16 and 1048576");
-        check("max_length", (2..=1 << 20).contains(&self.max_length), "between 2 and 1048576");
-        check("eval_every_n_steps", self.eval_every_n_steps != Some(0), "at least 1, or \"auto\"");
-        check("checkpoint_every_n_steps", self.checkpoint_every_n_steps != Some(0), "at least 1, or \"auto\"");
-        if let Some(lora) = &self.lora {
-            check("lora/rank", (1..=1024).contains(&lora.rank), "between 1 and 1024");
-            check("lora/alpha", positive(lora.alpha), "above 0");
-            check("lora/dropout", (0.0..1.0).contains(&lora.dropout), "at least 0 and below 1");
-            check(
-                "lora/target_modules",
-                lora.target_modules.is_sound(),
-                "a list of at least one layer, none of them twice",
-            );
+        let values = [
+            ("learning_rate", self.learning_rate),
+            ("warmup_ratio", self.warmup_ratio),
+            ("weight_decay", self.weight_decay),
+            ("adam_beta1", self.adam_beta1),
+            ("adam_beta2", self.adam_beta2),
+            ("adam_epsilon", self.adam_epsilon),
+            ("max_grad_norm", self.max_grad_norm),
+            ("n_epochs", f64::from(self.n_epochs)),
+            ("batch_size", self.batch_size as f64),
+            ("micro_batch_tokens", self.micro_batch_tokens as f64),
+            ("max_length", self.max_length as f64),
+        ];
+        for (field, value) in values {
+            check(&Self::LIMITS, "", field, value);
+        }
+        let every = [
+            ("eval_every_n_steps", self.eval_every_n_steps),
+            ("checkpoint_every_n_steps", self.checkpoint_every_n_steps),
+        ];
+        for (field, n_steps) in every {
+            if let Some(n_steps) = n_steps {
+                check(&Self::LIMITS, "", field, n_steps as f64);
+            }
+        }
+        let Some(lora) = &self.lora else { return };
+        for (field, value) in [("rank", lora.rank as f64), ("alpha", lora.alpha), ("dropout", lora.dropout)] {
+            check(&Lora::LIMITS, "lora/", field, value);
+        }
+        if !lora.target_modules.is_sound() {
+            let message = "lora/target_modules must be a list of at least one layer, none of them twice";
+            problems.at(format!("{pointer}/lora/target_modules"), "out_of_range", message);
         }
     }
 }

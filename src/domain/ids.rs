@@ -132,6 +132,9 @@ fn digits_of(job: &JobId, what: &str) -> String {
 pub struct ModelId(String);
 
 impl ModelId {
+    /// The longest name.
+    pub const MAX_CHARS: usize = 200;
+
     /// The name as it stands in URLs and bodies.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -164,7 +167,7 @@ impl FromStr for ModelId {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let first_ok = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if first_ok && text.len() <= 200 && text.chars().all(Self::allowed) {
+        if first_ok && text.len() <= Self::MAX_CHARS && text.chars().all(Self::allowed) {
             Ok(Self(text.to_owned()))
         } else {
             let expected = "expected a letter or digit, then letters, digits, '.', '_', '-' or ':', at most 200 in all";

@@ -66,6 +66,19 @@ pub struct JobSpec {
     pub hyperparameters: Hyperparameters,
 }
 
+impl JobRequest {
+    /// The largest seed.
+    pub const MAX_SEED: u32 = i32::MAX as u32;
+    /// The longest suffix.
+    pub const MAX_SUFFIX_CHARS: usize = 64;
+    /// The most entries of `metadata`.
+    pub const MAX_METADATA: usize = 16;
+    /// The longest name of one.
+    pub const MAX_METADATA_KEY_CHARS: usize = 64;
+    /// The longest text of one.
+    pub const MAX_METADATA_VALUE_CHARS: usize = 512;
+}
+
 impl JobSpec {
     /// Fills in the defaults and checks everything that can be checked without looking anything up.
     ///
@@ -75,8 +88,8 @@ impl JobSpec {
         check_texts(request, problems);
         let seed = match request.seed {
             None => seed,
-            Some(given) => u32::try_from(given).ok().filter(|s| i32::try_from(*s).is_ok()).unwrap_or_else(|| {
-                problems.at("/seed", "out_of_range", "a seed is between 0 and 2147483647");
+            Some(given) => u32::try_from(given).ok().filter(|s| *s <= JobRequest::MAX_SEED).unwrap_or_else(|| {
+                problems.at("/seed", "out_of_range", format!("a seed is between 0 and {}", JobRequest::MAX_SEED));
                 0
             }),
         };
@@ -169,18 +182,22 @@ fn check_weighting(
 
 fn check_texts(request: &JobRequest, problems: &mut Problems) {
     if let Some(suffix) = &request.suffix
-        && !(1..=64).contains(&suffix.chars().count())
+        && !(1..=JobRequest::MAX_SUFFIX_CHARS).contains(&suffix.chars().count())
     {
-        problems.at("/suffix", "out_of_range", "a suffix has 1 to 64 characters");
+        let message = format!("a suffix has 1 to {} characters", JobRequest::MAX_SUFFIX_CHARS);
+        problems.at("/suffix", "out_of_range", message);
     }
     let Some(metadata) = &request.metadata else { return };
-    if metadata.len() > 16 {
-        problems.at("/metadata", "too_many", format!("at most 16 entries, got {}", metadata.len()));
+    let max = JobRequest::MAX_METADATA;
+    if metadata.len() > max {
+        problems.at("/metadata", "too_many", format!("at most {max} entries, got {}", metadata.len()));
     }
     for (key, value) in metadata {
-        if key.chars().count() > 64 || value.chars().count() > 512 {
-            let key: String = key.chars().take(64).collect();
-            problems.at(format!("/metadata/{key}"), "too_long", "a key has at most 64 characters, a value at most 512");
+        let (max_key, max_value) = (JobRequest::MAX_METADATA_KEY_CHARS, JobRequest::MAX_METADATA_VALUE_CHARS);
+        if key.chars().count() > max_key || value.chars().count() > max_value {
+            let key: String = key.chars().take(max_key).collect();
+            let message = format!("a key has at most {max_key} characters, a value at most {max_value}");
+            problems.at(format!("/metadata/{key}"), "too_long", message);
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ExtraField, ModelId, ObjectiveSpec};
+use super::{ExtraField, Limit, ModelId, ObjectiveSpec, Range};
 
 /// A method this server trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -79,6 +79,13 @@ pub struct ModpoSettings {
     pub margin_weights: Vec<f64>,
 }
 
+impl ModpoSettings {
+    /// What `preference_weight` may be.
+    pub const PREFERENCE_WEIGHT: Range = Range::above_to(0.0, 1.0);
+    /// What each of `margin_weights` may be.
+    pub const MARGIN_WEIGHT: Range = Range::between(0.0, 1000.0);
+}
+
 /// Settings of `spo`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SpoSettings {
@@ -89,6 +96,13 @@ pub struct SpoSettings {
     pub earlier: Vec<ModelId>,
     /// λ of each earlier round's reward; as many as `earlier`.
     pub lambdas: Vec<f64>,
+}
+
+impl SpoSettings {
+    /// The most earlier rounds.
+    pub const MAX_EARLIER: usize = 16;
+    /// What each λ may be.
+    pub const LAMBDA: Range = Range::between(0.0, 1000.0);
 }
 
 /// Settings of `hpo`.
@@ -105,6 +119,15 @@ pub struct HpoSettings {
 }
 
 impl HpoSettings {
+    /// What its numbers may be.
+    pub const LIMITS: [Limit; 3] = [
+        ("gamma", Range::between(0.0, 1000.0)),
+        ("temperature", Range::between(1e-6, 1e6)),
+        ("advantage_clip", Range::between(0.0, 20.0)),
+    ];
+    /// What each of `reward_weights` may be.
+    pub const REWARD_WEIGHT: Range = Range::between(-1000.0, 1000.0);
+
     /// The one reward that a completion's auxiliary rewards make.
     pub fn reward(&self, rewards: &[f64]) -> f64 {
         if self.reward_weights.is_empty() {
@@ -122,11 +145,21 @@ pub struct SelmSettings {
     pub alpha: f64,
 }
 
+impl SelmSettings {
+    /// What α may be.
+    pub const ALPHA: Range = Range::between(0.0, 1.0);
+}
+
 /// Settings of `token_level`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenLevelSettings {
     /// Weight of the tokens outside the spans; those inside weigh 1. Default 0.
     pub outside_weight: f64,
+}
+
+impl TokenLevelSettings {
+    /// What `outside_weight` may be.
+    pub const OUTSIDE_WEIGHT: Range = Range::between(0.0, 1.0);
 }
 
 impl Method {

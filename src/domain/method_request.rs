@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Auto, ExtraField, HpoSettings, HyperparametersRequest, Method, MethodKind, ModelId, ModpoSettings, Problems,
-    Reference, ReferenceListId, SelmSettings, SpoSettings, TokenLevelSettings,
+    Auto, ExtraField, HpoSettings, HyperparametersRequest, Method, MethodKind, ModelId, ModpoSettings, Problems, Range,
+    Reference, ReferenceListId, SelmSettings, SpoSettings, TokenLevelSettings, range_of,
 };
 
 /// The method part of a job's body: its type, and its settings in the section of that name.
@@ -199,12 +199,12 @@ impl MethodRequest {
             MethodKind::Hpo => Method::Hpo(resolve_hpo(self.hpo.as_ref(), &at, problems)),
             MethodKind::Selm => {
                 let alpha = self.selm.as_ref().map_or(1e-3, |m| m.alpha.or(1e-3));
-                check(problems, &at, "alpha", (0.0..=1.0).contains(&alpha), "between 0 and 1");
+                check_range(problems, &at, "alpha", alpha, SelmSettings::ALPHA);
                 Method::Selm(SelmSettings { alpha })
             }
             MethodKind::TokenLevel => {
                 let outside_weight = self.token_level.as_ref().map_or(0.0, |m| m.outside_weight.or(0.0));
-                check(problems, &at, "outside_weight", (0.0..=1.0).contains(&outside_weight), "between 0 and 1");
+                check_range(problems, &at, "outside_weight", outside_weight, TokenLevelSettings::OUTSIDE_WEIGHT);
                 Method::TokenLevel(TokenLevelSettings { outside_weight })
             }
         };
@@ -249,16 +249,22 @@ fn check(problems: &mut Problems, pointer: &str, field: &str, ok: bool, expected
     }
 }
 
+fn check_range(problems: &mut Problems, pointer: &str, field: &str, value: f64, range: Range) {
+    check(problems, pointer, field, range.contains(value), &range.to_string());
+}
+
 fn resolve_modpo(request: Option<&ModpoRequest>, at: &str, problems: &mut Problems) -> ModpoSettings {
     let Some(request) = request else { return ModpoSettings { preference_weight: 1.0, margin_weights: Vec::new() } };
     let margin_weights = request.margin_weights.clone();
     let are_weights = (1..=ExtraField::MAX_REWARDS).contains(&margin_weights.len())
-        && margin_weights.iter().all(|w| w.is_finite() && (0.0..=1000.0).contains(w));
-    check(problems, at, "margin_weights", are_weights, "1 to 64 numbers between 0 and 1000");
+        && margin_weights.iter().all(|w| ModpoSettings::MARGIN_WEIGHT.contains(*w));
+    let expected = format!("1 to {} numbers {}", ExtraField::MAX_REWARDS, ModpoSettings::MARGIN_WEIGHT);
+    check(problems, at, "margin_weights", are_weights, &expected);
     let rest = 1.0 - margin_weights.iter().sum::<f64>();
     let preference_weight = request.preference_weight.or(rest);
-    let expected = "above 0 and at most 1; left out, it is 1 less the sum of margin_weights";
-    check(problems, at, "preference_weight", preference_weight > 0.0 && preference_weight <= 1.0, expected);
+    let range = ModpoSettings::PREFERENCE_WEIGHT;
+    let expected = format!("{range}; left out, it is 1 less the sum of margin_weights");
+    check(problems, at, "preference_weight", range.contains(preference_weight), &expected);
     ModpoSettings { preference_weight, margin_weights }
 }
 
@@ -268,10 +274,12 @@ fn resolve_spo(request: Option<&SpoRequest>, at: &str, problems: &mut Problems) 
     };
     let SpoRequest { dimension, earlier, .. } = request.clone();
     let lambdas = request.lambdas.clone().or(vec![1.0; earlier.len()]);
-    check(problems, at, "dimension", !dimension.trim().is_empty(), "the value of the rows' field `dimension`");
-    check(problems, at, "earlier", earlier.len() <= 16, "at most 16 models");
-    let are_weights = lambdas.iter().all(|w| w.is_finite() && (0.0..=1000.0).contains(w));
-    check(problems, at, "lambdas", are_weights, "numbers between 0 and 1000");
+    let is_name = !dimension.trim().is_empty() && dimension.chars().count() <= ExtraField::MAX_DIMENSION_CHARS;
+    check(problems, at, "dimension", is_name, "the value of the rows' field `dimension`, 1 to 64 characters");
+    let max = SpoSettings::MAX_EARLIER;
+    check(problems, at, "earlier", earlier.len() <= max, &format!("at most {max} models"));
+    let are_weights = lambdas.iter().all(|w| SpoSettings::LAMBDA.contains(*w));
+    check(problems, at, "lambdas", are_weights, &format!("numbers {}", SpoSettings::LAMBDA));
     if lambdas.len() != earlier.len() {
         let message = format!("{} lambdas for {} earlier models: give one for each", lambdas.len(), earlier.len());
         problems.at(format!("{at}/lambdas"), "inconsistent_length", message);
@@ -287,13 +295,16 @@ fn resolve_hpo(request: Option<&HpoRequest>, at: &str, problems: &mut Problems) 
         advantage_clip: request.advantage_clip.or(3.0),
         reward_weights: request.reward_weights.or(Vec::new()),
     };
-    check(problems, at, "gamma", (0.0..=1000.0).contains(&settings.gamma), "between 0 and 1000");
-    check(problems, at, "temperature", (1e-6..=1e6).contains(&settings.temperature), "between 0.000001 and 1000000");
-    check(problems, at, "advantage_clip", (0.0..=20.0).contains(&settings.advantage_clip), "between 0 and 20");
+    let values =
+        [("gamma", settings.gamma), ("temperature", settings.temperature), ("advantage_clip", settings.advantage_clip)];
+    for (field, value) in values {
+        check_range(problems, at, field, value, range_of(&HpoSettings::LIMITS, field));
+    }
     let weights = &settings.reward_weights;
     let are_weights =
-        weights.len() <= ExtraField::MAX_REWARDS && weights.iter().all(|w| w.is_finite() && w.abs() <= 1000.0);
-    check(problems, at, "reward_weights", are_weights, "at most 64 numbers between -1000 and 1000");
+        weights.len() <= ExtraField::MAX_REWARDS && weights.iter().all(|w| HpoSettings::REWARD_WEIGHT.contains(*w));
+    let expected = format!("at most {} numbers {}", ExtraField::MAX_REWARDS, HpoSettings::REWARD_WEIGHT);
+    check(problems, at, "reward_weights", are_weights, &expected);
     settings
 }
 

@@ -38,6 +38,9 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
+    /// The longest source.
+    pub const MAX_BYTES: usize = 4096;
+
     /// Whether what comes from here has scores and no weights: it can be a reference, and nothing can start from it.
     pub fn is_reference_only(&self) -> bool {
         matches!(self, Self::Scores(_) | Self::Remote(_))
@@ -62,7 +65,7 @@ impl FromStr for ModelSource {
             // The parts become path segments and command-line arguments: no "..", nothing that reads as an option.
             && s.starts_with(|c: char| c.is_ascii_alphanumeric()) && !s.contains("..")
         };
-        if text.len() > 4096 || text.contains('\0') {
+        if text.len() > Self::MAX_BYTES || text.contains('\0') {
             return fail("it is too long or holds a NUL");
         }
         let Some((scheme, rest)) = text.split_once(':') else { return fail("it has no scheme") };

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Problems;
+use super::{Limit, Problems, Range, range_of};
 
 /// How the references are mixed into the virtual reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -244,6 +244,20 @@ impl Default for ObjectiveSpec {
 }
 
 impl ObjectiveSpec {
+    /// What its numbers may be.
+    pub const LIMITS: [Limit; 7] = [
+        ("beta", Range::above_to(0.0, 100.0)),
+        ("epsilon", Range::from_to_below(0.0, 1.0)),
+        ("label_smoothing", Range::from_to_below(0.0, 0.5)),
+        // Above 1 the exponential part grows faster than its share falls.
+        ("discopop_tau", Range::inside(0.0, 1.0)),
+        ("sft_weight", Range::between(0.0, 1000.0)),
+        ("thompson_prior", Range::between(1e-3, 1e6)),
+        ("thompson_pairs", Range::between(1.0, 100_000.0)),
+    ];
+    /// What each of `loss_weights` may be.
+    pub const LOSS_WEIGHT: Range = Range::between(0.0, 1000.0);
+
     /// The losses of a pair with their weights.
     pub fn weighted_losses(&self) -> impl Iterator<Item = (PairLoss, f64)> + '_ {
         let losses = self.loss.as_slice().iter().enumerate();
@@ -262,21 +276,25 @@ impl ObjectiveSpec {
                 problems.at(format!("{pointer}/{field}"), "out_of_range", format!("{field} must be {expected}"));
             }
         };
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        check("beta", positive(self.beta) && self.beta <= 100.0, "above 0 and at most 100");
-        check("epsilon", (0.0..1.0).contains(&self.epsilon), "at least 0 and below 1");
-        check("label_smoothing", (0.0..0.5).contains(&self.label_smoothing), "at least 0 and below 0.5");
-        // Above 1 the exponential part grows faster than its share falls.
-        check("discopop_tau", positive(self.discopop_tau) && self.discopop_tau < 1.0, "above 0 and below 1");
-        check("sft_weight", (0.0..=1000.0).contains(&self.sft_weight), "between 0 and 1000");
-        check("thompson_prior", (1e-3..=1e6).contains(&self.thompson_prior), "between 0.001 and 1000000");
-        check("thompson_pairs", (1..=100_000).contains(&self.thompson_pairs), "between 1 and 100000");
+        let values = [
+            ("beta", self.beta),
+            ("epsilon", self.epsilon),
+            ("label_smoothing", self.label_smoothing),
+            ("discopop_tau", self.discopop_tau),
+            ("sft_weight", self.sft_weight),
+            ("thompson_prior", self.thompson_prior),
+            ("thompson_pairs", self.thompson_pairs as f64),
+        ];
+        for (field, value) in values {
+            let range = range_of(&Self::LIMITS, field);
+            check(field, range.contains(value), &range.to_string());
+        }
         let losses = self.loss.as_slice();
         let n_distinct = losses.iter().enumerate().filter(|(i, loss)| !losses[..*i].contains(loss)).count();
         let is_list = (1..=Losses::MAX).contains(&losses.len()) && n_distinct == losses.len();
         check("loss", is_list, "at least one loss, and none of them twice");
-        let are_weights = self.loss_weights.iter().all(|w| w.is_finite() && (0.0..=1000.0).contains(w));
-        check("loss_weights", are_weights, "numbers between 0 and 1000");
+        let are_weights = self.loss_weights.iter().all(|w| Self::LOSS_WEIGHT.contains(*w));
+        check("loss_weights", are_weights, &format!("numbers {}", Self::LOSS_WEIGHT));
         if !self.loss_weights.is_empty() && self.loss_weights.len() != losses.len() {
             let message = format!(
                 "{} weights for {} losses: give one per loss, or none for all to count the same",

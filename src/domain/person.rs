@@ -16,6 +16,9 @@ use super::{InvalidId, KeyId};
 pub struct UserName(String);
 
 impl UserName {
+    /// The longest name.
+    pub const MAX_CHARS: usize = 64;
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -28,7 +31,7 @@ impl FromStr for UserName {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
         let first_ok = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if first_ok && text.len() <= 64 && text.chars().all(allowed) {
+        if first_ok && text.len() <= Self::MAX_CHARS && text.chars().all(allowed) {
             return Ok(Self(text.to_owned()));
         }
         let expected = "expected a letter or digit, then letters, digits, '.', '_', '-' or '@', at most 64 in all";

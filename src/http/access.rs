@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State},
+    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::{HeaderMap, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// Routes that everybody may ask: they tell whether the server lives and what it can do, and nothing of anybody.
-const PUBLIC: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.json"];
+pub(super) const PUBLIC: [&str; 5] = ["/", "/healthz", "/readyz", "/openapi.json", "/docs"];
 /// Routes that change nothing of what they name, although they are no GET: to see it is enough.
-const USES: [&str; 2] = ["/v1/models/{model}/preview", "/v1/models/{model}/exports"];
+pub(super) const USES: [&str; 2] = ["/v1/models/{model}/preview", "/v1/models/{model}/exports"];
 /// The longest key that is looked up.
 pub(super) const MAX_KEY_BYTES: usize = 256;
 
@@ -49,7 +49,19 @@ impl KeysAsked {
 }
 
 /// The middleware: lets a request through to its handler, which finds the [`Caller`] in it.
-pub(super) async fn guard(State(app): State<App>, params: RawPathParams, mut req: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(app): State<App>,
+    params: Result<RawPathParams, RawPathParamsRejection>,
+    mut req: Request,
+    next: Next,
+) -> Response {
+    let params = match params {
+        Ok(params) => params,
+        Err(e) => {
+            let message = "the address is not UTF-8: what stands for something in it is an id or a name";
+            return ApiError::new(ErrorCode::RouteNotFound, message).caused_by(e).into_response();
+        }
+    };
     let route = req.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     if PUBLIC.contains(&route.as_str()) {
         return next.run(req).await;

@@ -143,6 +143,7 @@ impl From<AuditEntry> for AuditObject {
 #[into_params(parameter_in = Query)]
 struct AuditQuery {
     /// Only this person's.
+    #[param(value_type = Option<UserName>)]
     user: Option<String>,
     /// The id of the last entry of the page before.
     after: Option<i64>,
@@ -159,7 +160,7 @@ struct AuditQuery {
     responses(
         (status = 200, description = "The key", body = ApiKeyObject),
         (status = 400, description = "The body is not valid"),
-        (status = 403, description = "Only admins make keys"),
+        (status = 403, description = "Only admins make keys: `admins_only`"),
     )
 )]
 async fn create_key(
@@ -187,11 +188,13 @@ async fn create_key(
 }
 
 /// Lists the keys (admins)
+///
+/// All of them, newest first, those that do not work any more too. Nothing here opens anything.
 #[utoipa::path(
     get, path = "/v1/api_keys", tag = "people",
     responses(
         (status = 200, description = "All keys, newest first", body = List<ApiKeyObject>),
-        (status = 403, description = "Only admins see keys"),
+        (status = 403, description = "Only admins see keys: `admins_only`"),
     )
 )]
 async fn list_keys(State(app): State<App>, By(caller): By) -> Result<axum::Json<List<ApiKeyObject>>, ApiError> {
@@ -208,7 +211,7 @@ async fn list_keys(State(app): State<App>, By(caller): By) -> Result<axum::Json<
     params(("key_id" = String, Path, description = "The key")),
     responses(
         (status = 200, description = "The key", body = ApiKeyObject),
-        (status = 403, description = "Only admins revoke keys"),
+        (status = 403, description = "Only admins revoke keys: `admins_only`"),
         (status = 404, description = "No such key"),
     )
 )]
@@ -224,6 +227,8 @@ async fn revoke_key(
 }
 
 /// Tells who asks
+///
+/// Whose key was shown, and what it allows.
 #[utoipa::path(get, path = "/v1/me", tag = "people", responses((status = 200, description = "Whose key was shown", body = Me)))]
 async fn me(By(caller): By) -> axum::Json<Me> {
     axum::Json(Me { object: "me", user: caller.user, role: caller.role, scope: caller.scope, key_id: caller.key })
@@ -237,7 +242,7 @@ async fn me(By(caller): By) -> axum::Json<Me> {
     responses(
         (status = 200, description = "One page", body = List<AuditObject>),
         (status = 400, description = "A parameter is not valid"),
-        (status = 403, description = "Only admins see it"),
+        (status = 403, description = "Only admins see it: `admins_only`"),
     )
 )]
 async fn list_audit(

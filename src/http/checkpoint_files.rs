@@ -47,6 +47,8 @@ struct CheckpointFileObject {
 }
 
 /// Lists a checkpoint's files
+///
+/// With their sizes and digests.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{job_id}/checkpoints/{checkpoint_id}/files", tag = "checkpoints",
     params(("job_id" = String, Path, description = "The job"), ("checkpoint_id" = String, Path, description = "The checkpoint")),
@@ -74,6 +76,8 @@ async fn list_checkpoint_files(
 }
 
 /// Downloads one file of a checkpoint
+///
+/// With its SHA-256 as `etag`; a download that broke off goes on with `range` and `if-range`.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{job_id}/checkpoints/{checkpoint_id}/files/{name}", tag = "checkpoints",
     params(
@@ -111,6 +115,8 @@ async fn get_checkpoint_file(
 }
 
 /// Downloads a checkpoint as one tar archive
+///
+/// Not compressed, in a folder of its step; PEFT loads what is in it.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{job_id}/checkpoints/{checkpoint_id}/archive", tag = "checkpoints",
     params(("job_id" = String, Path, description = "The job"), ("checkpoint_id" = String, Path, description = "The checkpoint")),

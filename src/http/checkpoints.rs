@@ -69,6 +69,8 @@ impl From<Checkpoint> for CheckpointObject {
 }
 
 /// Lists a job's checkpoints
+///
+/// Newest first, while the job runs too.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{job_id}/checkpoints", tag = "checkpoints",
     params(("job_id" = String, Path, description = "The job"), PageQuery),

@@ -75,6 +75,57 @@ pub(super) enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them, for the API document. As many as there are: the last one is the last.
+    pub(super) const ALL: [Self; Self::DiskFull as usize + 1] = [
+        Self::InvalidJson,
+        Self::InvalidRequest,
+        Self::InvalidQuery,
+        Self::InvalidMultipart,
+        Self::UnknownCursor,
+        Self::RequestTimeout,
+        Self::RouteNotFound,
+        Self::FileNotFound,
+        Self::ModelNotFound,
+        Self::ReferenceListNotFound,
+        Self::JobNotFound,
+        Self::CheckpointNotFound,
+        Self::KeyNotFound,
+        Self::ExportNotFound,
+        Self::UploadNotFound,
+        Self::WebhookNotFound,
+        Self::DeliveryNotFound,
+        Self::MethodNotAllowed,
+        Self::IllegalTransition,
+        Self::NotReady,
+        Self::TooManyWaiting,
+        Self::DiskLimit,
+        Self::AlreadyExists,
+        Self::InUse,
+        Self::TooMany,
+        Self::UploadEnded,
+        Self::InProgress,
+        Self::KeyReused,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::RangeNotSatisfiable,
+        Self::Unauthenticated,
+        Self::InsufficientScope,
+        Self::AdminsOnly,
+        Self::NotOwner,
+        Self::RateLimited,
+        Self::TooManyStreams,
+        Self::PathModelsDisabled,
+        Self::RemoteModelsDisabled,
+        Self::WebhookHostNotAllowed,
+        Self::WebhookUnreachable,
+        Self::InspectionFailed,
+        Self::InspectionTimeout,
+        Self::Internal,
+        Self::Overloaded,
+        Self::Unready,
+        Self::DiskFull,
+    ];
+
     /// The table: code, status, title. Also printed in the API document.
     const fn row(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
@@ -144,6 +195,11 @@ impl ErrorCode {
     /// The word on the wire.
     pub(super) fn as_str(self) -> &'static str {
         self.row().0
+    }
+
+    /// What it means, in words.
+    pub(super) fn title(self) -> &'static str {
+        self.row().2
     }
 
     /// The HTTP status.
@@ -219,6 +275,11 @@ impl ApiError {
         } else {
             tracing::debug!(code = self.code.as_str(), cause = causes, "request refused");
         }
+    }
+
+    /// How it looks, for the API document.
+    pub(super) fn example(code: ErrorCode) -> ErrorBody {
+        Self::new(code, code.title()).body()
     }
 
     fn body(self) -> ErrorBody {

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A stream that has nothing to say says so after this long.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// What a browser sends when it comes back: the id of the last event it has.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

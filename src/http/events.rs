@@ -6,17 +6,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{ObjectBuilder, schema::Type},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    access::By,
+    access::{By, MAX_KEY_BYTES},
     error::{ApiError, ErrorCode},
     event_stream::{self, Asked},
     extract::{Id, Query},
-    frame::{StreamFormat, StreamedEvent},
-    paging::{List, PageQuery},
+    frame::{StreamFormat, StreamFrame},
+    paging::{List, MAX_CURSOR_CHARS, PageQuery, unknown_cursor},
 };
 use crate::{
     domain::{EventId, JobId, Level},
@@ -94,6 +97,40 @@ struct EventsQuery {
     token: Option<String>,
 }
 
+/// Of all jobs: from where, and how.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LiveQuery {
+    /// The id of the last event one has, to go on from there; the header `Last-Event-ID` counts before it.
+    after: Option<String>,
+    #[param(schema_with = always)]
+    stream: Option<bool>,
+    /// What its frames are like; `named` by default.
+    #[param(inline)]
+    format: Option<StreamFormat>,
+    /// A token of `POST /v1/stream_tokens`, in place of a key.
+    token: Option<String>,
+}
+
+/// The schema of what can only be `true`.
+fn always() -> utoipa::openapi::schema::Object {
+    let text = "This is always a stream: nothing else can be said.";
+    ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true])).description(Some(text)).build()
+}
+
+/// No id and no token is that long, also where it is not read because a header or a key counts before it.
+fn check_lengths(after: Option<&str>, token: Option<&str>) -> Result<(), ApiError> {
+    if let Some(after) = after.filter(|after| after.len() > MAX_CURSOR_CHARS) {
+        return Err(unknown_cursor(after));
+    }
+    if token.is_some_and(|token| token.len() > MAX_KEY_BYTES) {
+        let message = format!("a token has at most {MAX_KEY_BYTES} characters: POST /v1/stream_tokens makes one");
+        return Err(ApiError::new(ErrorCode::InvalidQuery, message).param("token"));
+    }
+    Ok(())
+}
+
 impl EventsQuery {
     /// Refuses what a stream has no use for, or a list.
     fn check(&self, streams: bool) -> Result<(), ApiError> {
@@ -107,7 +144,7 @@ impl EventsQuery {
         if !streams && self.token.is_some() {
             return refused("token", "a token opens streams only: ask for one with stream=true, or show your key");
         }
-        Ok(())
+        check_lengths(self.after.as_deref(), self.token.as_deref())
     }
 }
 
@@ -126,11 +163,11 @@ impl EventsQuery {
     ),
     responses(
         (status = 200, description = "One page, newest first; 20 by default. Or a stream", content(
-            (List<JobEventObject> = "application/json"), (StreamedEvent = "text/event-stream"))),
+            (List<JobEventObject> = "application/json"), (StreamFrame = "text/event-stream"))),
         (status = 204, description = "To a stream's `Last-Event-ID`: the job has ended and that was its last event"),
         (status = 400, description = "A parameter is not valid, or `after` is none of the job's events"),
         (status = 404, description = "No such job"),
-        (status = 429, description = "Too many streams"),
+        (status = 429, description = "Too many streams: `too_many_streams`"),
     )
 )]
 async fn list_job_events(
@@ -161,26 +198,26 @@ async fn list_job_events(
 #[utoipa::path(
     get, path = "/v1/events", tag = "live",
     params(
-        EventsQuery,
+        LiveQuery,
         ("last-event-id" = Option<String>, Header, description = "The id of the last event one has"),
     ),
     responses(
-        (status = 200, description = "A stream", body = StreamedEvent, content_type = "text/event-stream"),
+        (status = 200, description = "A stream", body = StreamFrame, content_type = "text/event-stream"),
         (status = 400, description = "A parameter is not valid, or `after` is no event one may see"),
-        (status = 429, description = "Too many streams"),
+        (status = 429, description = "Too many streams: `too_many_streams`"),
     )
 )]
 async fn stream_events(
     State(app): State<App>,
     By(caller): By,
-    Query(query): Query<EventsQuery>,
+    Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if query.stream == Some(false) {
         let message = "this is always a stream: a job's events are listed at /v1/fine_tuning/jobs/{job_id}/events";
         return Err(ApiError::new(ErrorCode::InvalidQuery, message).param("stream"));
     }
-    query.check(true)?;
+    check_lengths(query.after.as_deref(), query.token.as_deref())?;
     let format = query.format.unwrap_or_default();
     let asked = Asked { caller: &caller, job: None, after: query.after.as_deref(), format };
     event_stream::answer(&app, asked, &headers).await

@@ -38,7 +38,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         (status = 206, description = "The range asked for", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "The client has it already"),
         (status = 404, description = "No such export"),
-        (status = 409, description = "It is not ready"),
+        (status = 409, description = "It is not ready: `not_ready`"),
         (status = 416, description = "The range lies outside the file"),
     )
 )]
@@ -62,6 +62,8 @@ async fn get_export_content(
 }
 
 /// Downloads a file of an export
+///
+/// With its SHA-256 as `etag`; a download that broke off goes on with `range` and `if-range`.
 #[utoipa::path(
     get, path = "/v1/exports/{export_id}/files/{name}", tag = "exports",
     params(
@@ -74,7 +76,7 @@ async fn get_export_content(
         (status = 206, description = "The range asked for", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "The client has it already"),
         (status = 404, description = "No such export or file"),
-        (status = 409, description = "It is not ready"),
+        (status = 409, description = "It is not ready: `not_ready`"),
         (status = 416, description = "The range lies outside the file"),
     )
 )]

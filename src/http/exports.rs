@@ -47,7 +47,7 @@ struct ExportObject {
     dtype: ExportDtype,
     status: ExportStatus,
     /// Weights written, once their number is known.
-    progress: Option<Progress>,
+    progress: Option<ExportProgress>,
     /// Size of all files, in bytes; null until it is ready.
     size_bytes: Option<u64>,
     /// Of a GGUF file: SHA-256 in hexadecimal, which `content` has as its `ETag`. A directory has one for each of its files.
@@ -66,8 +66,10 @@ struct ExportObject {
 
 /// How far an export is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-struct Progress {
+struct ExportProgress {
+    /// Weights written.
     n_weights_done: u64,
+    /// Weights in all.
     n_weights: u64,
 }
 
@@ -84,7 +86,7 @@ impl From<ExportRecord> for ExportObject {
             format: export.format,
             dtype: export.dtype,
             status: export.status,
-            progress: export.progress.map(|(n_weights_done, n_weights)| Progress { n_weights_done, n_weights }),
+            progress: export.progress.map(|(n_weights_done, n_weights)| ExportProgress { n_weights_done, n_weights }),
             size_bytes,
             sha256: files.first().filter(|_| is_one_file).map(|file| file.sha256.clone()),
             files,
@@ -107,7 +109,7 @@ impl From<ExportRecord> for ExportObject {
         (status = 200, description = "The export; writing begins, or has begun before", body = ExportObject),
         (status = 400, description = "The body is not valid, the format has no such type, or the model has no weights here"),
         (status = 404, description = "No such model"),
-        (status = 409, description = "The model is not ready, or this user has as much on disk as one may have"),
+        (status = 409, description = "The model is not ready (`not_ready`), or this user has as much on disk as one may have (`disk_limit`)"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
     )
@@ -137,6 +139,8 @@ async fn create_export(
 }
 
 /// Lists a model's exports
+///
+/// Newest first, whatever their status.
 #[utoipa::path(
     get, path = "/v1/models/{model}/exports", tag = "exports",
     params(("model" = String, Path, description = "The model's name"), PageQuery),
@@ -156,6 +160,8 @@ async fn list_exports(
 }
 
 /// Shows an export
+///
+/// Poll it until its status is `ready` or `error`.
 #[utoipa::path(
     get, path = "/v1/exports/{export_id}", tag = "exports", params(("export_id" = String, Path, description = "The export")),
     responses((status = 200, description = "The export", body = ExportObject), (status = 404, description = "No such export"))

@@ -16,7 +16,7 @@ use crate::domain::InvalidId;
 /// The longest JSON body that is read.
 pub(super) const MAX_JSON_BYTES: usize = 1 << 20;
 /// How long a JSON body may take to arrive.
-const MAX_JSON_TIME: Duration = Duration::from_secs(30);
+pub(super) const MAX_JSON_TIME: Duration = Duration::from_secs(30);
 /// How much of a body that is refused is read all the same, so that the client gets to read the answer.
 const MAX_DRAINED_BYTES: usize = 8 << 20;
 /// How long that may take.
@@ -90,7 +90,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 "the body must be JSON and say so: send the header 'Content-Type: application/json'",
             ));
         }
+        refuse_packed(req.headers())?;
         parse(&body_of(req).await?).map(Self)
+    }
+}
+
+/// A body is read as it is.
+///
+/// # Errors
+/// Where it says that it is packed.
+pub(super) fn refuse_packed(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let message =
+                "the body is packed (Content-Encoding): send it as it is; a file may be packed, with gzip or Zstandard";
+            Err(ApiError::new(ErrorCode::UnsupportedMediaType, message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 struct OverlapQuery {
     /// The file whose pairs are looked for, such as the one to validate on.
     #[serde(rename = "with")]
-    #[param(rename = "with", value_type = String)]
+    #[param(rename = "with")]
     asked: FileId,
 }
 
@@ -57,10 +57,10 @@ struct OverlapObject {
     params(("file_id" = String, Path, description = "The file to look in, such as the one to train on"), OverlapQuery),
     responses(
         (status = 200, description = "What they share", body = OverlapObject),
-        (status = 400, description = "A parameter is not valid, or a file has no preference pairs"),
+        (status = 400, description = "A parameter is not valid, or a file has no preference pairs: `invalid_request`"),
         (status = 404, description = "No such file"),
-        (status = 409, description = "A file has not been checked, or not well"),
-        (status = 503, description = "The server is busy with checks"),
+        (status = 409, description = "A file has not been checked, or not well: `not_ready`"),
+        (status = 503, description = "The server is busy with checks: `overloaded`"),
     )
 )]
 async fn get_overlap(

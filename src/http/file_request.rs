@@ -10,8 +10,13 @@ use crate::domain::{DatasetFormat, FilePurpose, UnknownFormat};
 pub(super) const ANCHOR: &str = "expires_after[anchor]";
 /// The part of a form that says how long a file is kept.
 pub(super) const SECONDS: &str = "expires_after[seconds]";
+/// What a file may be uploaded for.
+pub(super) const PURPOSES: [(&str, FilePurpose); 2] =
+    [("fine-tune", FilePurpose::FineTune), ("reference-scores", FilePurpose::ReferenceScores)];
+/// From when a file's time counts.
+pub(super) const COUNTS_FROM: &str = "created_at";
 /// How long a file may be kept before it goes by itself, in seconds: an hour to thirty days, as on OpenAI's wire.
-const KEPT_FOR_S: std::ops::RangeInclusive<u64> = 3600..=2_592_000;
+pub(super) const KEPT_FOR_S: std::ops::RangeInclusive<u64> = 3600..=2_592_000;
 
 /// What was said, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +81,14 @@ impl FileRequest {
 }
 
 fn to_purpose(word: &str) -> Result<FilePurpose, ApiError> {
-    match word {
-        "fine-tune" => Ok(FilePurpose::FineTune),
-        "reference-scores" => Ok(FilePurpose::ReferenceScores),
-        other => {
-            let shown: String = other.chars().take(64).collect();
-            let message = format!(
-                "this server keeps files to fine-tune on: the purpose of an upload is 'fine-tune' or 'reference-scores', \
-                 got '{shown}'"
-            );
-            Err(ApiError::invalid_at("/purpose", "invalid_value", message))
-        }
+    if let Some((_, purpose)) = PURPOSES.iter().find(|(known, _)| *known == word) {
+        return Ok(*purpose);
     }
+    let shown: String = word.chars().take(64).collect();
+    let message = format!(
+        "this server keeps files to fine-tune on: the purpose of an upload is 'fine-tune' or 'reference-scores', got '{shown}'"
+    );
+    Err(ApiError::invalid_at("/purpose", "invalid_value", message))
 }
 
 fn to_format(word: Option<&str>, purpose: FilePurpose) -> Result<Option<DatasetFormat>, ApiError> {
@@ -102,7 +103,7 @@ fn to_format(word: Option<&str>, purpose: FilePurpose) -> Result<Option<DatasetF
 }
 
 fn kept_for_s(expires_after: &ExpiresAfter) -> Result<u64, ApiError> {
-    if expires_after.anchor != "created_at" {
+    if expires_after.anchor != COUNTS_FROM {
         let message = "the time of a file counts from 'created_at'";
         return Err(ApiError::invalid_at("/expires_after/anchor", "invalid_value", message));
     }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The longest page of files; also the default, as on OpenAI's wire.
-const MAX_FILES: usize = 10_000;
+pub(super) const MAX_FILES: usize = 10_000;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -84,6 +84,7 @@ struct FilesQuery {
     #[param(minimum = 1, maximum = 10_000)]
     limit: Option<usize>,
     /// By time of upload; newest first (`desc`) by default.
+    #[param(inline)]
     order: Option<Order>,
 }
 
@@ -128,7 +129,7 @@ impl Deleted {
         (status = 200, description = "Stored; its check has begun", body = FileObject),
         (status = 400, description = "The form is malformed, or a part is missing or not valid"),
         (status = 408, description = "The body stopped arriving"),
-        (status = 409, description = "This user has as much on disk as one may have"),
+        (status = 409, description = "This user has as much on disk as one may have: `disk_limit`"),
         (status = 413, description = "The file is larger than this server allows"),
         (status = 415, description = "The body is not a multipart form"),
         (status = 507, description = "The server's disk is full; nothing was kept"),
@@ -173,6 +174,8 @@ pub(super) fn content_path(app: &App, id: &FileId) -> std::path::PathBuf {
 }
 
 /// Lists the files
+///
+/// One's own, those that are shared and the team's.
 #[utoipa::path(
     get, path = "/v1/files", tag = "files", params(FilesQuery),
     responses(
@@ -200,6 +203,8 @@ async fn list_files(
 }
 
 /// Shows a file and what its check found
+///
+/// Poll it until its status is `processed` or `error`; `report` lists what is wrong, by line.
 #[utoipa::path(
     get, path = "/v1/files/{file_id}", tag = "files", params(("file_id" = String, Path, description = "The file")),
     responses((status = 200, description = "The file", body = FileObject), (status = 404, description = "No such file"))
@@ -209,12 +214,14 @@ async fn get_file(State(app): State<App>, Id(id): Id<FileId>) -> Result<axum::Js
 }
 
 /// Deletes a file
+///
+/// It is gone at once. Jobs that have ended keep what they made of it.
 #[utoipa::path(
     delete, path = "/v1/files/{file_id}", tag = "files", params(("file_id" = String, Path, description = "The file")),
     responses(
         (status = 200, description = "Deleted", body = Deleted),
         (status = 404, description = "No such file"),
-        (status = 409, description = "A job that has not ended reads it"),
+        (status = 409, description = "A job that has not ended reads it: `in_use`"),
     )
 )]
 async fn delete_file(State(app): State<App>, Id(id): Id<FileId>) -> Result<axum::Json<Deleted>, ApiError> {
@@ -226,6 +233,8 @@ async fn delete_file(State(app): State<App>, Id(id): Id<FileId>) -> Result<axum:
 }
 
 /// Downloads a file as it was uploaded
+///
+/// With its SHA-256 as `etag`; a download that broke off goes on with `range` and `if-range`.
 #[utoipa::path(
     get, path = "/v1/files/{file_id}/content", tag = "files",
     params(("file_id" = String, Path, description = "The file"), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),

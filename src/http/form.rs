@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     error::{ApiError, ErrorCode},
-    extract::{content_length, refuse_body},
+    extract::{content_length, refuse_body, refuse_packed},
     form_body::{Pace, Refused},
 };
 use crate::run_dir::sync_dir;
@@ -22,9 +22,9 @@ use crate::run_dir::sync_dir;
 /// What the names of temporary files begin with: those that a crash leaves behind are removed at the next start.
 pub(super) const TEMP_PREFIX: &str = "upload-";
 /// The longest text part (`purpose`, `format`).
-const MAX_TEXT_BYTES: usize = 64;
+pub(super) const MAX_TEXT_BYTES: usize = 64;
 /// The longest file name that is kept.
-const MAX_NAME_CHARS: usize = 255;
+pub(super) const MAX_NAME_CHARS: usize = 255;
 /// What the form may add to the file: boundaries, headers, the other parts.
 const FORM_BYTES: u64 = 64 << 10;
 /// How much of a file that is too large is read away, so that the client gets to read the answer.
@@ -119,6 +119,7 @@ pub(super) async fn receive(req: Request, shape: &Shape, temp: PathBuf, max_byte
         let message = format!("send a multipart form: curl {}", shape.curl);
         return Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
     }
+    refuse_packed(req.headers())?;
     if content_length(req.headers()).is_some_and(|n| n > max_bytes.saturating_add(FORM_BYTES)) {
         refuse_body(req).await;
         return Err(too_large(shape, max_bytes));

@@ -16,9 +16,9 @@ use tokio::time::{Duration, Instant};
 /// How many bytes the parser is given before it must have got on with them.
 const MAX_AHEAD_BYTES: usize = 256 << 10;
 /// What a client gets to send anything at all, and how long a pause may be.
-const MAX_IDLE: Duration = Duration::from_secs(30);
+pub(super) const MAX_IDLE: Duration = Duration::from_secs(30);
 /// How slowly a body may arrive, in the mean, after that: a connection is held for it.
-const MIN_BYTES_PER_SECOND: u64 = 1 << 10;
+pub(super) const MIN_BYTES_PER_SECOND: u64 = 1 << 10;
 
 /// What the reader of a form tells its body, and is told.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::events::JobEventObject;
 use crate::{
-    domain::{JobId, JobStatus},
+    domain::{EventId, JobId, JobStatus},
     store::{EventKind, LiveEvent},
 };
 
@@ -26,6 +26,20 @@ pub(super) enum StreamFormat {
     Named,
     /// Events without names and nothing else, then `data: [DONE]`.
     Openai,
+}
+
+/// One frame of a stream.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the frame in the API document; frames are made as bytes")]
+pub(super) struct StreamFrame {
+    /// Of a named stream: what it tells.
+    #[schema(example = "metrics")]
+    event: String,
+    /// The event's id, to go on after; a status has none.
+    id: EventId,
+    /// JSON, on one line: the event, or the status. The last frame of a stream with `format=openai` is `[DONE]`.
+    #[schema(content_media_type = "application/json")]
+    data: String,
 }
 
 /// An event in a stream: as in lists, and where its job stands.
@@ -105,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{EventId, Level, Ownership},
+        domain::{Level, Ownership},
         store::JobEvent,
     };
 

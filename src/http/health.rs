@@ -29,7 +29,9 @@ struct Index {
     /// `mrpo`.
     #[schema(example = "mrpo")]
     name: &'static str,
+    /// The server's version.
     version: &'static str,
+    /// What it does, in a sentence.
     description: &'static str,
     /// Where the API's description is.
     openapi: &'static str,
@@ -44,6 +46,8 @@ struct Health {
 }
 
 /// Names the server
+///
+/// Answers without a key.
 #[utoipa::path(get, path = "/", tag = "server", responses((status = 200, description = "What this is", body = Index)))]
 async fn get_index() -> axum::Json<Index> {
     axum::Json(Index {
@@ -55,6 +59,8 @@ async fn get_index() -> axum::Json<Index> {
 }
 
 /// Tells that the server lives
+///
+/// It looks at nothing: whether the server can work is `/readyz`'s to say.
 #[utoipa::path(get, path = "/healthz", tag = "server", responses((status = 200, description = "It lives", body = Health)))]
 async fn get_health() -> axum::Json<Health> {
     axum::Json(Health { status: "ok" })
@@ -65,7 +71,7 @@ async fn get_health() -> axum::Json<Health> {
 /// The database answers, the data directory can be written, the worker is alive.
 #[utoipa::path(
     get, path = "/readyz", tag = "server",
-    responses((status = 200, description = "It can", body = Health), (status = 503, description = "It cannot: `detail` says why"))
+    responses((status = 200, description = "It can", body = Health), (status = 503, description = "It cannot, and `detail` says why: `unready`"))
 )]
 async fn get_readiness(State(app): State<App>) -> Result<axum::Json<Health>, ApiError> {
     let unready = |why: &str| ApiError::new(ErrorCode::Unready, why);
@@ -86,6 +92,8 @@ async fn can_write(data_dir: &Path) -> io::Result<()> {
 }
 
 /// Describes the API (OpenAPI 3.1)
+///
+/// This document; `/docs` shows it as a page.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "server",
     responses((status = 200, description = "This document", body = Object, content_type = "application/json"))

@@ -11,11 +11,11 @@ use super::{
     App,
     access::{By, Seen},
     dry_runs::{self, DryRunObject},
-    error::{ApiError, ErrorCode},
+    error::ApiError,
     extract::{Id, Json, Query},
-    job_request,
+    job_query, job_request,
     method_object::MethodObject,
-    paging::{self, List},
+    paging::List,
     user_limits,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Ownership,
         Priority, Reference, ReferenceListId, RunId, ScoringCount, UserName, Waiting,
     },
-    store::{JobQuery, MetadataFilter, Page, unix_now},
+    store::{JobQuery, Page, unix_now},
 };
 
 /// The routes.
@@ -79,6 +79,7 @@ pub(super) struct FineTuningJob {
     method: MethodObject,
     /// Always empty.
     integrations: [String; 0],
+    /// The client's own texts.
     metadata: Option<BTreeMap<String, String>>,
     /// Part of the tuned model's name.
     suffix: Option<String>,
@@ -91,7 +92,7 @@ pub(super) struct FineTuningJob {
     /// The validation set before the first step and after the last.
     evaluation: EvaluationPair,
     /// Optimizer steps, once their number is known.
-    progress: Option<Progress>,
+    progress: Option<JobProgress>,
     /// How often a process was started for it.
     n_attempts: u32,
     /// Its directory's name below `runs/`, once there is one.
@@ -106,6 +107,7 @@ pub(super) struct FineTuningJob {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 struct JobError {
     code: FailureCode,
+    /// The cause and the way out, for people.
     message: String,
     /// Always null: no single parameter is to blame.
     param: Option<String>,
@@ -113,8 +115,10 @@ struct JobError {
 
 /// How far a job is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-struct Progress {
+struct JobProgress {
+    /// Steps done.
     n_steps_done: u64,
+    /// Steps in all.
     n_steps: u64,
 }
 
@@ -160,7 +164,7 @@ impl FineTuningJob {
             reference_list: spec.reference_list,
             reference_scores: job.reference_scores,
             evaluation: job.evaluation,
-            progress: job.progress.map(|(n_steps_done, n_steps)| Progress { n_steps_done, n_steps }),
+            progress: job.progress.map(|(n_steps_done, n_steps)| JobProgress { n_steps_done, n_steps }),
             n_attempts: job.n_attempts,
             run_id: job.run_id,
             priority: job.priority,
@@ -197,13 +201,13 @@ pub(super) async fn answer(app: &App, job: Job) -> Result<FineTuningJob, ApiErro
         (status = 200, description = "The job, or what it would take", body = Created),
         (status = 400, description = "The body is not valid, or names a file or a model that cannot be used: `errors` has \
                                       every problem"),
-        (status = 403, description = "The priority `high`, and whoever asks is no admin"),
-        (status = 409, description = "As many jobs of this user wait as may, or as much is on disk; of a dry run: a file or a model \
-                                      is still being checked"),
+        (status = 403, description = "The priority `high`, and whoever asks is no admin: `admins_only`"),
+        (status = 409, description = "As many jobs of this user wait as may (`too_many_waiting`), or as much is on disk (`disk_limit`); \
+                                      of a dry run: a file or a model is still being checked (`not_ready`)"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
-        (status = 422, description = "Of a dry run: what would end the job before training"),
-        (status = 504, description = "Of a dry run: there was no answer in time"),
+        (status = 422, description = "Of a dry run: what would end the job before training (`inspection_failed`)"),
+        (status = 504, description = "Of a dry run: there was no answer in time (`inspection_timeout`)"),
     )
 )]
 async fn create_job(
@@ -224,11 +228,13 @@ async fn create_job(
 }
 
 /// Lists the jobs
+///
+/// One's own, those that are shared and the team's, newest first.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs", tag = "fine-tuning jobs",
     params(
         ("after" = Option<String>, Query, description = "The id of the last job of the page before"),
-        ("limit" = Option<usize>, Query, description = "How many at most, 1 to 100; 20 by default"),
+        ("limit" = Option<usize>, Query, description = "How many at most, 1 to 100; 20 by default", minimum = 1, maximum = 100),
         ("metadata" = Option<BTreeMap<String, String>>, Query, style = DeepObject, explode,
          description = "`metadata[key]=value`: only jobs with this entry; `metadata=null`: only jobs without metadata"),
     ),
@@ -242,46 +248,14 @@ async fn list_jobs(
     By(caller): By,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<axum::Json<List<FineTuningJob>>, ApiError> {
-    let page = app.store().jobs(&JobQuery { viewer: caller.viewer(), ..job_query(pairs)? }).await?;
+    let page = app.store().jobs(&JobQuery { viewer: caller.viewer(), ..job_query::read(pairs)? }).await?;
     let page = Page { items: shown(&app, page.items).await?, has_more: page.has_more };
     Ok(axum::Json(List::of(page, |job| job.id.to_string(), |job| job)))
 }
 
-fn job_query(pairs: Vec<(String, String)>) -> Result<JobQuery, ApiError> {
-    let invalid = |param: &str, message: String| ApiError::new(ErrorCode::InvalidQuery, message).param(param);
-    let (mut after, mut limit, mut absent, mut metadata) = (None, None, false, BTreeMap::new());
-    for (key, value) in pairs {
-        match key.as_str() {
-            "after" => after = Some(value.parse().map_err(|_| paging::unknown_cursor(&value))?),
-            "limit" => {
-                let number = value.parse().map_err(|_| invalid("limit", "limit is a number, 1 to 100".to_owned()))?;
-                limit = Some(number);
-            }
-            "metadata" if value == "null" => absent = true,
-            _ => match key.strip_prefix("metadata[").and_then(|rest| rest.strip_suffix(']')) {
-                Some(entry) if !entry.is_empty() => {
-                    metadata.insert(entry.to_owned(), value);
-                }
-                _ => {
-                    let shown: String = key.chars().take(64).collect();
-                    let expected = "expected after, limit, metadata[key]=value or metadata=null";
-                    return Err(invalid(&shown, format!("there is no parameter '{shown}': {expected}")));
-                }
-            },
-        }
-    }
-    let metadata = match (absent, metadata.is_empty()) {
-        (false, true) => MetadataFilter::Any,
-        (false, false) => MetadataFilter::Has(metadata),
-        (true, true) => MetadataFilter::Absent,
-        (true, false) => {
-            return Err(invalid("metadata", "metadata=null excludes every metadata[key]=value".to_owned()));
-        }
-    };
-    Ok(JobQuery { after, limit: paging::limit(limit, 20, paging::MAX_PAGE)?, metadata, ..JobQuery::default() })
-}
-
 /// Shows a job
+///
+/// With its settings as they are used, its progress, and where it stands while it waits.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{job_id}", tag = "fine-tuning jobs",
     params(("job_id" = String, Path, description = "The job")),
@@ -300,7 +274,7 @@ async fn get_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json
     responses(
         (status = 200, description = "The job", body = FineTuningJob),
         (status = 404, description = "No such job"),
-        (status = 409, description = "It has ended already"),
+        (status = 409, description = "It has ended already: `illegal_transition`"),
     )
 )]
 async fn cancel_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
@@ -316,7 +290,7 @@ async fn cancel_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::J
     responses(
         (status = 200, description = "The job", body = FineTuningJob),
         (status = 404, description = "No such job"),
-        (status = 409, description = "It is paused or has ended already"),
+        (status = 409, description = "It is paused or has ended already: `illegal_transition`"),
     )
 )]
 async fn pause_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {
@@ -332,7 +306,7 @@ async fn pause_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Js
     responses(
         (status = 200, description = "The job", body = FineTuningJob),
         (status = 404, description = "No such job"),
-        (status = 409, description = "It is not paused"),
+        (status = 409, description = "It is not paused: `illegal_transition`"),
     )
 )]
 async fn resume_job(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<FineTuningJob>, ApiError> {

@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     download::attachment,
-    error::ApiError,
+    error::{ApiError, ErrorCode},
     extract::{Id, Query},
     paging::{self, List},
 };
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The longest page as JSON; also the default.
-const MAX_STEPS: usize = 1000;
+pub(super) const MAX_STEPS: usize = 1000;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -39,11 +39,14 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct MetricsQuery {
     /// `json` (the default): pages. `csv`: all steps in one file.
+    #[param(inline)]
     format: Option<Format>,
     /// What they were measured on; `training` by default.
+    #[param(inline)]
     kind: Option<Kind>,
     /// Only the steps after this one.
-    after: Option<u64>,
+    #[param(minimum = 0)]
+    after: Option<i64>,
     /// How many steps at most, 1 to 1000 (the default); only for `json`.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -77,6 +80,8 @@ struct StepMetrics {
 }
 
 /// Lists a job's metrics
+///
+/// As pages of JSON, or all of them as one CSV file.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{job_id}/metrics", tag = "fine-tuning jobs",
     params(("job_id" = String, Path, description = "The job"), MetricsQuery),
@@ -98,11 +103,16 @@ async fn list_job_metrics(
         Kind::Training => MetricKind::Training,
         Kind::Evaluation => MetricKind::Evaluation,
     };
+    let after = query
+        .after
+        .map(u64::try_from)
+        .transpose()
+        .map_err(|_| ApiError::new(ErrorCode::InvalidQuery, "after is a step, 0 or more").param("after"))?;
     if query.format == Some(Format::Csv) {
-        return Ok(Table { store: app.store().clone(), job: id, kind }.respond(query.after).await?);
+        return Ok(Table { store: app.store().clone(), job: id, kind }.respond(after).await?);
     }
     let limit = paging::limit(query.limit, MAX_STEPS, MAX_STEPS)?;
-    let page = app.store().metrics(&id, kind, query.after, limit).await?;
+    let page = app.store().metrics(&id, kind, after, limit).await?;
     let list =
         List::of(page, |point| point.step.to_string(), |point| StepMetrics { step: point.step, metrics: point.values });
     Ok(axum::Json(list).into_response())

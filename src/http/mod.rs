@@ -9,6 +9,7 @@ mod archive;
 mod checkpoint_files;
 mod checkpoints;
 mod cors;
+mod docs;
 mod download;
 mod dry_runs;
 mod elsewhere;
@@ -30,6 +31,7 @@ mod frame;
 mod health;
 mod in_flight;
 mod inspections;
+mod job_query;
 mod job_request;
 mod jobs;
 mod join;
@@ -279,6 +281,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(sharing::router())
         .merge(api_keys::router())
         .merge(health::router())
+        .merge(docs::router())
         .merge(prometheus::router())
 }
 
@@ -291,7 +294,9 @@ fn router(app: App) -> Router {
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
-            let way_out = elsewhere::way_out(&path).unwrap_or("GET /openapi.json lists what there is");
+            let without_slash = "leave out the slash at the end; GET /openapi.json lists what there is";
+            let otherwise = if path.ends_with('/') { without_slash } else { "GET /openapi.json lists what there is" };
+            let way_out = elsewhere::way_out(&path).unwrap_or(otherwise);
             ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}: {way_out}"))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {

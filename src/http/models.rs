@@ -77,10 +77,13 @@ struct ModelObject {
     error: Option<Failure>,
     /// The architecture's name in its configuration; this and what follows is null until it is ready.
     architecture: Option<String>,
+    /// How many weights it has.
     n_parameters: Option<u64>,
+    /// How many tokens its tokenizer knows.
     vocab_size: Option<u64>,
     /// Longest context the model was made for, in tokens.
     max_position_embeddings: Option<u64>,
+    /// Whether it brings a template for conversations.
     has_chat_template: Option<bool>,
     /// Size of its files, in bytes.
     size_bytes: Option<u64>,
@@ -126,8 +129,8 @@ impl From<ModelRecord> for ModelObject {
     responses(
         (status = 200, description = "Registered; fetching begins", body = ModelObject),
         (status = 400, description = "The body is not valid"),
-        (status = 403, description = "This server takes no `path:` models, or may not call this `remote:` one"),
-        (status = 409, description = "The name is taken"),
+        (status = 403, description = "This server takes no `path:` models (`path_models_disabled`), or may not call this `remote:` one (`remote_models_disabled`)"),
+        (status = 409, description = "The name is taken: `already_exists`"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
     )
@@ -245,6 +248,8 @@ async fn list_models(
 }
 
 /// Shows a model
+///
+/// Poll it until its status is `ready` or `error`.
 #[utoipa::path(
     get, path = "/v1/models/{model}", tag = "models", params(("model" = String, Path, description = "The model's name")),
     responses((status = 200, description = "The model", body = ModelObject), (status = 404, description = "No such model"))
@@ -267,7 +272,7 @@ async fn foreign_model(Path((first, rest)): Path<(String, String)>) -> ApiError 
     responses(
         (status = 200, description = "Deleted", body = Deleted),
         (status = 404, description = "No such model"),
-        (status = 409, description = "A job, an export being written or another model needs it"),
+        (status = 409, description = "A job, an export being written or another model needs it: `in_use`"),
     )
 )]
 async fn delete_model(State(app): State<App>, Id(id): Id<ModelId>) -> Result<axum::Json<Deleted>, ApiError> {

@@ -4,11 +4,11 @@ use super::objectives::{ObjectivePair, ObjectiveRequest, WeightingPair};
 use crate::domain::{ExtraField, MAX_REFERENCES, Method, MethodKind, ObjectiveSpec, Problems, Sides};
 
 /// The most pairs of one request.
-const MAX_PAIRS: usize = 10_000;
+pub(super) const MAX_PAIRS: usize = 10_000;
 /// The most rewards of a completion.
 const MAX_REWARDS: usize = ExtraField::MAX_REWARDS;
 /// The largest number that is computed with: sums of squares stay far from infinity.
-const MAX_ABS: f64 = 1e12;
+pub(super) const MAX_ABS: f64 = 1e12;
 /// The fewest and the most tokens; a sum of weights may be a fraction.
 const TOKENS: std::ops::RangeInclusive<f64> = 1e-3..=1e9;
 

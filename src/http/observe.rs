@@ -26,7 +26,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(super) struct RequestId(pub(super) String);
 
 /// A longer id of a client's own is not taken over.
-const MAX_REQUEST_ID_BYTES: usize = 128;
+pub(super) const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The middleware; the path is logged as its pattern and the query not at all, so that no name or text gets into the log.
 pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next) -> Response {

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, ErrorCode};
-use crate::store::Page;
+use crate::{domain::ModelId, store::Page};
 
+/// No id of any list is longer.
+pub(super) const MAX_CURSOR_CHARS: usize = ModelId::MAX_CHARS;
 /// The longest page of most lists.
 pub(super) const MAX_PAGE: usize = 100;
 

@@ -19,9 +19,9 @@ use crate::domain::{
 };
 
 /// How long a request waits for its answer.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// The longest pair that is shown, in bytes.
-const MAX_PAIR_BYTES: usize = 256 << 10;
+pub(super) const MAX_PAIR_BYTES: usize = 256 << 10;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -71,9 +71,9 @@ struct PreviewObject {
         (status = 200, description = "The pair in the model's tokens", body = PreviewObject),
         (status = 400, description = "The body or the pair is not valid, or the template refuses it"),
         (status = 404, description = "No such model"),
-        (status = 409, description = "The model is not ready"),
-        (status = 422, description = "The model's tokenizer cannot be used"),
-        (status = 504, description = "There was no answer in time"),
+        (status = 409, description = "The model is not ready: `not_ready`"),
+        (status = 422, description = "The model's tokenizer cannot be used: `inspection_failed`"),
+        (status = 504, description = "There was no answer in time: `inspection_timeout`"),
     )
 )]
 async fn preview_pair(

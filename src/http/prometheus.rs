@@ -96,7 +96,7 @@ impl Requests {
     get, path = "/metrics", tag = "server",
     responses(
         (status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"),
-        (status = 403, description = "It names everybody's jobs: only admins see it"),
+        (status = 403, description = "It names everybody's jobs: only admins see it: `admins_only`"),
     )
 )]
 async fn get_metrics(State(app): State<App>, By(caller): By) -> Result<Response, ApiError> {

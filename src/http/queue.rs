@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Waiting jobs that are shown, first ones first.
-const N_SHOWN: usize = 100;
+pub(super) const N_SHOWN: usize = 100;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -51,6 +51,7 @@ struct QueueObject {
 /// A job that has a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 struct RunningEntry {
+    /// Which slot, from 0.
     slot: u16,
     /// The job; null of what whoever asks may not see.
     job: Option<JobId>,
@@ -78,13 +79,17 @@ struct WaitingEntry {
 /// What somebody has of what is limited per user; a limit that is null is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 struct YourShare {
+    /// Jobs that have a slot.
     n_running: u64,
+    /// How many may.
     max_running: Option<u32>,
     /// Jobs that wait for a check, a slot, or for you.
     n_waiting: u64,
+    /// How many may.
     max_waiting: Option<u32>,
     /// Files, checkpoints and exports.
     disk_bytes: u64,
+    /// How much they may take.
     max_disk_bytes: Option<u64>,
 }
 
@@ -170,9 +175,9 @@ async fn share(app: &App, user: &UserName) -> Result<YourShare, ApiError> {
     params(("job_id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "The job", body = FineTuningJob),
-        (status = 403, description = "It belongs to somebody else, or the priority is an admin's to give"),
+        (status = 403, description = "It belongs to somebody else, or the priority is an admin's to give: `admins_only`"),
         (status = 404, description = "No such job"),
-        (status = 409, description = "It runs or has ended"),
+        (status = 409, description = "It runs or has ended: `illegal_transition`"),
     )
 )]
 async fn set_priority(

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The longest name.
-const MAX_NAME_CHARS: usize = 128;
+pub(super) const MAX_NAME_CHARS: usize = 128;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -50,7 +50,9 @@ struct ReferenceListObject {
     object: &'static str,
     /// Unix time in seconds.
     created_at: i64,
+    /// A name for people.
     name: String,
+    /// The references, in order.
     references: Vec<Reference>,
     /// Whose it is; null where nobody was asked for a key.
     owner: Option<UserName>,
@@ -73,6 +75,8 @@ impl From<ReferenceList> for ReferenceListObject {
 }
 
 /// Makes a reference list
+///
+/// A job names it by its id and takes the references as they are then.
 #[utoipa::path(
     post, path = "/v1/reference_lists", tag = "reference lists", request_body = ReferenceListRequest,
     responses(
@@ -112,6 +116,8 @@ async fn create_reference_list(
 }
 
 /// Lists the reference lists
+///
+/// One's own, those that are shared and the team's, newest first.
 #[utoipa::path(
     get, path = "/v1/reference_lists", tag = "reference lists", params(PageQuery),
     responses(
@@ -129,6 +135,8 @@ async fn list_reference_lists(
 }
 
 /// Shows a reference list
+///
+/// Its models and their weights.
 #[utoipa::path(
     get, path = "/v1/reference_lists/{reference_list_id}", tag = "reference lists",
     params(("reference_list_id" = String, Path, description = "The list")),

@@ -36,6 +36,7 @@ struct ReferenceScoresObject {
     precision: ScorePrecision,
     /// The models with these files, newest first, at most 20.
     models: Vec<ModelId>,
+    /// How many scores there are.
     n_scores: u64,
     /// How many scores jobs were handed instead of computing them.
     n_hits: u64,
@@ -62,6 +63,7 @@ struct DatasetScores {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 struct NamedFile {
     id: FileId,
+    /// The name it was uploaded under.
     filename: String,
 }
 
@@ -92,6 +94,7 @@ impl From<KeptScores> for ReferenceScoresObject {
 #[into_params(parameter_in = Query)]
 struct ScoresQuery {
     /// Only those of this model.
+    #[param(value_type = Option<ModelId>)]
     model: Option<String>,
     /// The id of the last item of the page before.
     after: Option<String>,
@@ -106,6 +109,7 @@ struct ScoresQuery {
 #[into_params(parameter_in = Query)]
 struct DeletionQuery {
     /// The model.
+    #[param(value_type = ModelId)]
     model: String,
 }
 
@@ -131,7 +135,7 @@ struct DeletedScores {
     responses(
         (status = 200, description = "One page", body = List<ReferenceScoresObject>),
         (status = 400, description = "A parameter is not valid, or `after` is not in the list"),
-        (status = 404, description = "No such model"),
+        (status = 404, description = "No such model: `model_not_found`"),
     )
 )]
 async fn list_reference_scores(
@@ -159,7 +163,7 @@ async fn list_reference_scores(
     responses(
         (status = 200, description = "Deleted", body = DeletedScores),
         (status = 400, description = "The parameter `model` is missing"),
-        (status = 404, description = "No such model"),
+        (status = 404, description = "No such model: `model_not_found`"),
     )
 )]
 async fn delete_reference_scores(

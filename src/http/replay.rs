@@ -34,7 +34,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Where jobs are made: the one thing that is dear to make twice.
 const JOBS: &str = "/v1/fine_tuning/jobs";
 /// Which POSTs make something.
-const CREATES: [&str; 6] = [
+pub(super) const CREATES: [&str; 6] = [
     JOBS,
     "/v1/models",
     "/v1/models/{model}/exports",
@@ -43,11 +43,11 @@ const CREATES: [&str; 6] = [
     "/v1/uploads/{upload_id}/complete",
 ];
 /// The longest key.
-const MAX_KEY_CHARS: usize = 255;
+pub(super) const MAX_KEY_CHARS: usize = 255;
 /// How far back an SDK's repetition may reach, in seconds: its own time limit, ten minutes, and some.
-const MAX_RETRY_AGE_S: i64 = 660;
+pub(super) const MAX_RETRY_AGE_S: i64 = 660;
 /// The longest answer that is kept.
-const MAX_REPLY_BYTES: usize = 4 << 20;
+pub(super) const MAX_REPLY_BYTES: usize = 4 << 20;
 
 /// What makes two requests the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,13 +18,13 @@ use tokio_util::either::Either;
 use super::{App, router};
 
 /// How long the head of a request may take, and how long an idle connection is kept.
-const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
+pub(super) const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take to agree on how to encrypt.
 const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long requests that are being answered may go on after the server was told to stop.
 const MAX_FAREWELL: Duration = Duration::from_secs(10);
 /// The most connections at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 4096;
+pub(super) const MAX_CONNECTIONS: usize = 4096;
 
 /// Serves until `stop` is done, then ends every stream and finishes what is being answered, for ten seconds at most; encrypted, where
 /// `tls` is given.

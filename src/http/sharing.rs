@@ -35,10 +35,12 @@ struct SharingRequest {
 /// Who sees it now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 struct Sharing {
+    /// The thing's id.
     id: String,
     /// `sharing`.
     #[schema(example = "sharing")]
     object: &'static str,
+    /// Whether the team sees and may use it.
     shared: bool,
 }
 
@@ -49,6 +51,8 @@ async fn share(app: &App, thing: Owned, request: SharingRequest) -> Result<axum:
 }
 
 /// Shares a file with the team, or no longer
+///
+/// The team may see, download and train on it; only its owner and admins change or delete it.
 #[utoipa::path(
     post, path = "/v1/files/{file_id}/sharing", tag = "people", request_body = SharingRequest,
     params(("file_id" = String, Path, description = "The file")),
@@ -67,6 +71,8 @@ async fn share_file(
 }
 
 /// Shares a model with the team, or no longer
+///
+/// The team may see, tune and export it; only its owner and admins delete it.
 #[utoipa::path(
     post, path = "/v1/models/{model}/sharing", tag = "people", request_body = SharingRequest,
     params(("model" = String, Path, description = "The model")),

@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// How long a token opens streams, in seconds. One that is open goes on.
-const LIFE_SECONDS: i64 = 600;
+pub(super) const LIFE_SECONDS: i64 = 600;
 /// How many one key may have at once, and how many there may be.
-const MAX_OF_KEY: usize = 256;
+pub(super) const MAX_OF_KEY: usize = 256;
 const MAX_TOKENS: usize = 16_384;
 
 /// Where they are made. A token lets look, so a key that may only look makes them too.
@@ -101,7 +101,7 @@ struct StreamTokenObject {
     post, path = "/v1/stream_tokens", tag = "live",
     responses(
         (status = 200, description = "The token", body = StreamTokenObject),
-        (status = 429, description = "Too many tokens that have not expired"),
+        (status = 429, description = "Too many tokens that have not expired: `rate_limited`"),
     )
 )]
 async fn create_stream_token(

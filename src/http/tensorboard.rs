@@ -26,7 +26,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
     responses(
         (status = 200, description = "The files, in a folder of the job's name", body = Vec<u8>, content_type = "application/x-tar"),
         (status = 404, description = "No such job"),
-        (status = 409, description = "It has no metrics yet"),
+        (status = 409, description = "It has no metrics yet: `not_ready`"),
     )
 )]
 async fn get_tensorboard_files(State(app): State<App>, Id(id): Id<JobId>) -> Result<Response, ApiError> {

@@ -104,7 +104,7 @@ struct CompletionRequest {
     responses(
         (status = 200, description = "The upload", body = UploadObject),
         (status = 400, description = "The body is not valid"),
-        (status = 409, description = "Too many uploads are under way"),
+        (status = 409, description = "Too many uploads are under way (`too_many`), or this user has as much on disk as one may have (`disk_limit`)"),
         (status = 413, description = "The file is larger than this server allows"),
     )
 )]
@@ -122,6 +122,12 @@ async fn create_upload(
     }
     if request.bytes == 0 {
         return Err(ApiError::invalid_at("/bytes", "out_of_range", "a file has at least one byte"));
+    }
+    for (field, text) in [("filename", Some(&request.filename)), ("mime_type", request.mime_type.as_ref())] {
+        if text.is_some_and(|text| text.chars().count() > form::MAX_NAME_CHARS) {
+            let message = format!("{field} has at most {} characters", form::MAX_NAME_CHARS);
+            return Err(ApiError::invalid_at(&format!("/{field}"), "too_long", message));
+        }
     }
     let filename = form::clean_name(&request.filename);
     if filename.is_empty() {
@@ -160,7 +166,7 @@ async fn create_upload(
         (status = 400, description = "The form is malformed or has no part `data`"),
         (status = 404, description = "No such upload"),
         (status = 408, description = "The body stopped arriving"),
-        (status = 409, description = "The upload has ended, or has no room for it"),
+        (status = 409, description = "The upload has ended (`upload_ended`), or has no room for it (`too_many`)"),
         (status = 413, description = "The part is too large"),
         (status = 415, description = "The body is not a multipart form"),
         (status = 507, description = "The server's disk is full; nothing was kept"),
@@ -202,7 +208,7 @@ async fn add_upload_part(
         (status = 200, description = "The upload with its file, whose check has begun", body = UploadObject),
         (status = 400, description = "A part is unknown, or size or digest are not those announced"),
         (status = 404, description = "No such upload"),
-        (status = 409, description = "The upload has ended, or is being completed"),
+        (status = 409, description = "The upload has ended (`upload_ended`), or is being completed (`in_progress`)"),
         (status = 507, description = "The server's disk is full; nothing was kept"),
     )
 )]
@@ -312,7 +318,7 @@ fn in_a_word(status: UploadStatus) -> &'static str {
     responses(
         (status = 200, description = "The upload", body = UploadObject),
         (status = 404, description = "No such upload"),
-        (status = 409, description = "It is completed or expired"),
+        (status = 409, description = "It is completed or expired: `upload_ended`"),
     )
 )]
 async fn cancel_upload(State(app): State<App>, Id(id): Id<UploadId>) -> Result<axum::Json<UploadObject>, ApiError> {

@@ -6,8 +6,6 @@ use super::{Result, Store};
 
 /// How many replies are kept of one caller; the oldest go first.
 const MAX_OF_ONE_CALLER: u32 = 10_000;
-/// How long a reply is kept, in seconds.
-const KEPT_FOR_S: i64 = 24 * 3600;
 
 /// Where a reply is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +29,11 @@ pub struct KeptReply {
     pub body: Vec<u8>,
 }
 
+impl KeptReply {
+    /// How long a reply is kept, in seconds.
+    pub const KEPT_FOR_S: i64 = 24 * 3600;
+}
+
 /// What was found in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyClaim {
@@ -51,7 +54,7 @@ impl Store {
         let found = sqlx::query("select * from kept_replies where caller = ? and key = ? and created_at >= ?")
             .bind(&slot.caller)
             .bind(&slot.key)
-            .bind(since.max(now - KEPT_FOR_S))
+            .bind(since.max(now - KeptReply::KEPT_FOR_S))
             .fetch_optional(&mut *tx)
             .await?;
         if let Some(row) = found {
@@ -115,7 +118,7 @@ impl Store {
 
     /// Forgets replies that have been kept for long enough.
     pub async fn expire_replies(&self, now: i64) -> Result<u64> {
-        let gone = sqlx::query("delete from kept_replies where created_at <= ?").bind(now - KEPT_FOR_S);
+        let gone = sqlx::query("delete from kept_replies where created_at <= ?").bind(now - KeptReply::KEPT_FOR_S);
         Ok(gone.execute(&self.pool).await?.rows_affected())
     }
 }

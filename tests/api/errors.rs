@@ -19,6 +19,39 @@ fn what_is_not_there_and_what_is_not_allowed() {
 }
 
 #[test]
+fn an_address_that_cannot_be_read_names_nothing() {
+    let server = Server::start();
+    let answer = server.raw(b"GET /v1/models/%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("route_not_found"), "{answer}");
+    server.get("/v1/models/a%00b").error(404, "model_not_found");
+    server.get("/v1/models/%zz").error(404, "model_not_found");
+    let body = server.get("/v1/models/").error(404, "route_not_found");
+    assert!(body["detail"].as_str().expect("text").contains("slash at the end"), "{body}");
+}
+
+#[test]
+fn a_parameter_stands_once() {
+    let server = Server::start();
+    server.get("/v1/files?limit=1&limit=2").error(400, "invalid_query");
+    server.get("/v1/fine_tuning/jobs?limit=1&limit=2").error(400, "invalid_query");
+    server.get("/v1/fine_tuning/jobs?metadata[a]=1&metadata[a]=2").error(400, "invalid_query");
+    let many: String = (0..17).map(|i| format!("&metadata[k{i}]=1")).collect();
+    server.get(&format!("/v1/fine_tuning/jobs?limit=1{many}")).error(400, "invalid_query");
+}
+
+#[test]
+fn what_can_be_got_has_a_head() {
+    let server = Server::start();
+    for path in ["/", "/docs", "/healthz", "/openapi.json", "/metrics", "/v1/models", "/v1/queue"] {
+        let (got, head) = (server.get(path), server.send(Method::HEAD, path, &[], None));
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.header("content-type"), got.header("content-type"), "{path}");
+        assert!(head.header("x-request-id").is_some(), "{path}");
+    }
+    assert_eq!(server.send(Method::HEAD, "/v1/models/nobody", &[], None).status, 404);
+}
+
+#[test]
 fn a_request_id_is_taken_over_or_made() {
     let server = Server::start();
     assert_eq!(server.get_with("/healthz", &[("x-request-id", "mine-1")]).header("x-request-id"), Some("mine-1"));
@@ -33,6 +66,8 @@ fn a_body_that_is_not_json() {
     };
     send(&[("content-type", "text/plain")], b"{}").error(415, "unsupported_media_type");
     send(&[("content-type", "application/x-www-form-urlencoded")], b"{}").error(415, "unsupported_media_type");
+    let packed = send(&[JSON, ("content-encoding", "gzip")], b"\x1f\x8b").error(415, "unsupported_media_type");
+    assert!(packed["detail"].as_str().expect("text").contains("Content-Encoding"), "{packed}");
     send(&[JSON], b"").error(400, "invalid_json");
     let body = send(&[JSON], b"{\"name\": \"x\",").error(400, "invalid_json");
     assert!(body["detail"].as_str().expect("text").contains("line 1 column 13"), "{body}");

@@ -11,6 +11,16 @@ fn the_server_says_what_it_is_and_that_it_lives() {
 }
 
 #[test]
+fn the_document_is_shown_as_a_page_that_asks_nobody_else() {
+    let server = Server::start();
+    let page = server.get("/docs");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert!(String::from_utf8_lossy(&page.body).contains("/openapi.json"));
+}
+
+#[test]
 fn it_is_ready_while_its_worker_lives_and_its_disk_can_be_written() {
     let server = Server::start();
     assert_eq!(server.get("/readyz").ok()["status"], "ok");

@@ -1,5 +1,6 @@
 //! The whole service as it is shipped: `mrpo serve` as a child, real runs of a tiny model, and a client.
 
+mod api_docs;
 mod backups;
 mod dry_runs;
 mod exports;

@@ -147,6 +147,16 @@ impl Server {
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
 
+    /// Makes the first key, an admin's: from then on everybody is asked for one.
+    pub(crate) fn first_key(&self, user: &str) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_mrpo"))
+            .args(["keys", "create", "--user", user, "--role", "admin", "--data-dir"])
+            .arg(self.path("data"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     /// Where it listens, without the scheme.
     pub(crate) fn address(&self) -> &str {
         self.base.split_once("://").unwrap().1

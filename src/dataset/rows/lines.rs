@@ -3,7 +3,7 @@
 use std::io::{self, BufRead};
 
 /// The longest line that is read, in bytes. A pair of more has more tokens than any `max_length` allows.
-pub(in crate::dataset) const MAX_ROW_BYTES: usize = 4 << 20;
+pub const MAX_ROW_BYTES: usize = 4 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 

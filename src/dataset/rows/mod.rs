@@ -15,12 +15,9 @@ use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek, SeekFrom};
 
 use serde_json::Value;
 
+pub use self::lines::MAX_ROW_BYTES;
 use self::{csv::Csv, json_array::JsonArray, parquet::ParquetRows};
-pub(super) use self::{
-    json::parse as parse_json,
-    lines::{Lines, MAX_ROW_BYTES},
-    refusal::Refusal,
-};
+pub(super) use self::{json::parse as parse_json, lines::Lines, refusal::Refusal};
 use crate::domain::{Compression, Container};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
