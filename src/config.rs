@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use mrpo::{
-    domain::{AllowedRemotes, QueueRules},
+    domain::{AllowedRemotes, QueueRules, RetentionDefaults},
     http::{Origin, Settings},
 };
 
@@ -45,6 +45,12 @@ pub(crate) struct ServeArgs {
     /// default.
     #[arg(long, env = "MRPO_MAX_DISK_PER_USER", value_name = "BYTES")]
     pub(crate) max_disk_per_user: Option<NonZeroU64>,
+    /// How many of a job's newest checkpoints are kept where the job does not say it. All by default.
+    #[arg(long, env = "MRPO_KEEP_CHECKPOINTS", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    pub(crate) keep_checkpoints: Option<u32>,
+    /// After how many days from a job's end its run's files go, where the job does not say it; the model it made stays. Never by default.
+    #[arg(long, env = "MRPO_KEEP_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500), value_name = "N")]
+    pub(crate) keep_days: Option<u32>,
     /// What jobs compute on: `cpu`, or `cuda`: slot N takes GPU N.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
@@ -165,6 +171,7 @@ impl ServeArgs {
                     max_waiting_per_user: self.max_queued_per_user.map(NonZeroU32::get),
                     max_disk_bytes_per_user: self.max_disk_per_user.map(NonZeroU64::get),
                 },
+                retention: RetentionDefaults { keep_last: self.keep_checkpoints, keep_days: self.keep_days },
                 memory_bytes: match self.device {
                     Device::Cpu => mrpo::model::device::host_memory_bytes(),
                     Device::Cuda => None,
@@ -198,6 +205,8 @@ impl ServeArgs {
             ("max-running-per-user", self.max_running_per_user.map(|n| n.get().into())),
             ("max-queued-per-user", self.max_queued_per_user.map(|n| n.get().into())),
             ("max-disk-per-user", self.max_disk_per_user.map(NonZeroU64::get)),
+            ("keep-checkpoints", self.keep_checkpoints.map(u64::from)),
+            ("keep-days", self.keep_days.map(u64::from)),
         ];
         entries.extend(limits.into_iter().filter_map(|(name, limit)| Some((name, limit?.to_string()))));
         entries.extend(self.tls_cert.iter().map(|file| ("tls-cert", path(file))));
@@ -266,7 +275,9 @@ mod tests {
     fn what_is_printed_is_a_configuration_file() {
         use clap::CommandFactory;
         let limits = ["--slots=2", "--max-running-per-user=1", "--max-queued-per-user=1", "--max-disk-per-user=1"];
-        let words = ["mrpo", "--tls-cert=a", "--tls-key=b", "--cors-origin=https://a"].into_iter().chain(limits);
+        let kept = ["--keep-checkpoints=1", "--keep-days=1"];
+        let words =
+            ["mrpo", "--tls-cert=a", "--tls-key=b", "--cors-origin=https://a"].into_iter().chain(limits).chain(kept);
         let args = Typed::try_parse_from(words).expect("parses").serve;
         let text: String = args.entries().iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         let table: toml::Table = text.parse().expect("TOML");

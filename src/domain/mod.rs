@@ -27,6 +27,7 @@ mod queue;
 mod reference_list;
 mod reference_score;
 mod remote;
+mod retention;
 mod run_spec;
 mod scores_summary;
 mod sides;
@@ -70,6 +71,7 @@ pub use queue::{Lane, Priority, Queue, QueueRules, RunningJob, WaitCode, WaitRea
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
 pub use remote::{AllowedRemotes, RemoteDialect, RemoteModel, RemoteRecord, RemoteTokenizer};
+pub use retention::{BestBy, Retention, RetentionDefaults, RetentionRequest};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use scores_summary::ScoresSummary;
 pub use sides::Sides;

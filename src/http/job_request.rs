@@ -6,7 +6,8 @@ use super::{access::Seen, error::ApiError};
 use crate::{
     domain::{
         DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
-        ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules, needed_bytes,
+        ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, RetentionDefaults,
+        TargetModules, needed_bytes,
     },
     store::StoreError,
 };
@@ -15,10 +16,15 @@ use crate::{
 ///
 /// # Errors
 /// Every problem at once: of the values, of the files, of the models.
-pub(super) async fn accept(seen: &Seen<'_>, request: &JobRequest) -> Result<JobSpec, ApiError> {
+pub(super) async fn accept(
+    seen: &Seen<'_>,
+    request: &JobRequest,
+    retention: RetentionDefaults,
+) -> Result<JobSpec, ApiError> {
     let mut problems = Problems::default();
     let listed = listed(seen, request, &mut problems).await?;
     let mut spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
+    spec.resolve_retention(request, retention, &mut problems);
 
     let base = check_model(seen, &request.model, "/model", &mut problems).await?;
     if let Some(base) = &base

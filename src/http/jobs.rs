@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{
         EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Ownership,
-        Priority, Reference, ReferenceListId, RunId, ScoringCount, UserName, Waiting,
+        Priority, Reference, ReferenceListId, Retention, RunId, ScoringCount, UserName, Waiting,
     },
     store::{JobQuery, MetadataFilter, Page, unix_now},
 };
@@ -96,6 +96,8 @@ pub(super) struct FineTuningJob {
     n_attempts: u32,
     /// Its directory's name below `runs/`, once there is one.
     run_id: Option<RunId>,
+    /// What of it is kept on the disk, as it is used.
+    retention: Retention,
     /// How soon it is to run beside others.
     priority: Priority,
     /// Where it stands while it waits; null when it does not.
@@ -163,6 +165,7 @@ impl FineTuningJob {
             progress: job.progress.map(|(n_steps_done, n_steps)| Progress { n_steps_done, n_steps }),
             n_attempts: job.n_attempts,
             run_id: job.run_id,
+            retention: spec.retention,
             priority: job.priority,
             queue,
         }
@@ -211,7 +214,7 @@ async fn create_job(
     By(caller): By,
     Json(request): Json<JobRequest>,
 ) -> Result<axum::Json<Created>, ApiError> {
-    let spec = job_request::accept(&Seen::by(&caller, &app), &request).await?;
+    let spec = job_request::accept(&Seen::by(&caller, &app), &request, app.settings().retention).await?;
     Ok(axum::Json(if request.dry_run {
         Created::DryRun(Box::new(dry_runs::answer(&app, spec).await?))
     } else {

@@ -87,7 +87,7 @@ use self::{
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
 use crate::{
-    domain::{AllowedRemotes, QueueRules},
+    domain::{AllowedRemotes, QueueRules, RetentionDefaults},
     store::Store,
 };
 
@@ -114,6 +114,8 @@ pub struct Settings {
     pub remotes: AllowedRemotes,
     /// How many jobs run at once, and what one user may have; the worker's.
     pub queue: QueueRules,
+    /// What is kept of jobs that do not say it.
+    pub retention: RetentionDefaults,
     /// The memory that one job can have at most, in bytes; not known, or none of this machine's, without a number.
     pub memory_bytes: Option<u64>,
 }
@@ -185,6 +187,7 @@ impl App {
             origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
+            retention: RetentionDefaults::default(),
             memory_bytes: None,
         };
         let store = Store::open(data_dir).await.expect("store");

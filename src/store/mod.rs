@@ -25,6 +25,7 @@ mod record;
 mod record_end;
 mod reference_lists;
 mod reference_scores;
+mod retention;
 mod runs;
 mod score_inventory;
 mod totals;
@@ -60,6 +61,7 @@ pub use self::{
     record::RunBatch,
     record_end::RunEnd,
     reference_scores::{KeptScore, ScoreSet},
+    retention::Surplus,
     runs::{Lease, Run, RunSubject, StopIntent},
     score_inventory::{KeptDataset, KeptScores},
     totals::{JobCount, Totals},

@@ -9,6 +9,7 @@ mod heartbeat;
 mod leftovers;
 mod observe;
 mod results;
+mod retention;
 mod scores;
 mod spec;
 mod start;
@@ -61,6 +62,8 @@ pub struct Worker {
     now: i64,
     /// When what has expired was last removed.
     expired_at: i64,
+    /// When the retention of jobs was last applied.
+    retained_at: i64,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             renewed_at: 0,
             now: 0,
             expired_at: 0,
+            retained_at: 0,
         }
     }
 
@@ -134,6 +138,7 @@ impl Worker {
         look.note(self.start_jobs(&lease).await);
         look.note(self.remove_deleted_exports().await);
         look.note(self.remove_expired(now).await);
+        look.note(self.apply_retention(now).await);
         for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);
         }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use mrpo::{
-    domain::{AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, WeightsFormat},
+    domain::{
+        AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, RetentionDefaults,
+        WeightsFormat,
+    },
     http::{self, App, Settings},
     store::Store,
 };
@@ -105,6 +108,7 @@ impl Server {
             origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
+            retention: RetentionDefaults::default(),
             memory_bytes: None,
         };
         change(&mut settings);

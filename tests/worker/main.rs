@@ -8,6 +8,7 @@ mod queue;
 mod records;
 mod restart;
 mod results;
+mod retention;
 mod scores;
 mod store;
 mod stories;
