@@ -69,6 +69,8 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         ..WorkerConfig::new(config.api.data_dir.clone(), config.api.queue.n_slots)
     };
     let worker = Worker::new(store.clone(), launcher, worker_config);
+    // Before anything is uploaded or started.
+    worker.remove_orphans().await?;
     let heartbeat = worker.heartbeat();
     let (stop_worker, worker_stopped) = tokio::sync::oneshot::channel::<()>();
     let working = tokio::spawn(worker.run(async {

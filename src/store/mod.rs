@@ -119,6 +119,14 @@ impl Store {
         Ok(())
     }
 
+    /// When the database was made, in Unix seconds.
+    pub async fn born_at(&self) -> Result<i64> {
+        let at: Option<i64> = sqlx::query_scalar("select unixepoch(min(installed_on)) from _sqlx_migrations")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(at.unwrap_or(i64::MAX))
+    }
+
     /// Closes every connection; the write-ahead log is folded into the file.
     pub async fn close(&self) {
         self.pool.close().await;

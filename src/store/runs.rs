@@ -130,6 +130,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whether there is such a run.
+    pub async fn has_run(&self, id: &RunId) -> Result<bool> {
+        let found = sqlx::query("select 1 from runs where run_id = ?").bind(id.as_str()).fetch_optional(&self.pool);
+        Ok(found.await?.is_some())
+    }
+
     /// The runs a worker holds, as they are now.
     pub async fn held_runs(&self, owner: &str) -> Result<Vec<Run>> {
         let rows = sqlx::query("select * from runs where lease_owner = ? order by seq")

@@ -8,6 +8,7 @@ mod expiry;
 mod heartbeat;
 mod leftovers;
 mod observe;
+mod orphans;
 mod results;
 mod retention;
 mod scores;

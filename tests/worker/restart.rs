@@ -1,12 +1,13 @@
 //! Deaths and restarts, of runs and of the server.
 
 use mrpo::{
-    domain::{EventRecord, QueueRules, RunEvent},
+    domain::{EventRecord, FileId, QueueRules, RunEvent, RunId},
+    run_dir::RunDir,
     store::{Lease, RunBatch, RunSubject, StoreError},
 };
 
 use crate::{
-    records::{checkpoint, message, metrics, open, progress, succeeded},
+    records::{checkpoint, file, message, metrics, open, progress, succeeded},
     world::{BEGIN, World},
 };
 
@@ -162,4 +163,31 @@ async fn two_servers_never_claim_the_same_job() {
     let slots: std::collections::BTreeSet<_> = all.iter().map(|(_, slot)| slot).collect();
     let jobs: std::collections::BTreeSet<_> = all.iter().map(|(job, _)| job).collect();
     assert_eq!((jobs.len(), slots.len()), (20, 20));
+}
+
+#[tokio::test]
+async fn what_no_row_knows_of_goes_at_the_start_and_nothing_else_does() {
+    let w = World::new().await;
+    let known = file(&w.store).await;
+    let folder = |name: &str| w.dir.path().join(name);
+    for name in ["files", "runs"] {
+        std::fs::create_dir_all(folder(name)).expect("made");
+    }
+    let [orphan, another_databases] = [FileId::new(), FileId::new()].map(|id| folder("files").join(id.as_str()));
+    let (known, foreign) = (folder("files").join(known.as_str()), folder("files").join("notes.txt"));
+    for path in [&orphan, &another_databases, &known, &foreign] {
+        std::fs::write(path, "x").expect("written");
+    }
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    std::fs::File::open(&another_databases).and_then(|file| file.set_modified(old)).expect("set");
+    let [left, half_removed, at_work] =
+        ["", ".removed", ""].map(|end| folder("runs").join(format!("{}{end}", RunId::new())));
+    for path in [&left, &half_removed, &at_work] {
+        std::fs::create_dir_all(path.join("checkpoints")).expect("made");
+    }
+    let _process = RunDir::new(&at_work).lock().expect("asked").expect("free");
+    assert_eq!(w.worker.remove_orphans().await.expect("swept"), 3);
+    let there =
+        [&orphan, &another_databases, &known, &foreign, &left, &half_removed, &at_work].map(|path| path.exists());
+    assert_eq!(there, [false, true, true, true, false, false, true]);
 }
