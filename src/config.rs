@@ -14,6 +14,7 @@ use clap::Args;
 use mrpo::{
     domain::{AllowedRemotes, QueueRules, RetentionDefaults},
     http::{Origin, Settings},
+    run_dir::Disk,
 };
 
 pub(crate) use self::file::with_file;
@@ -45,6 +46,9 @@ pub(crate) struct ServeArgs {
     /// default.
     #[arg(long, env = "MRPO_MAX_DISK_PER_USER", value_name = "BYTES")]
     pub(crate) max_disk_per_user: Option<NonZeroU64>,
+    /// So much of the disk stays free: below, uploads and exports are refused and jobs wait; below half of it jobs that run are paused.
+    #[arg(long, env = "MRPO_MIN_FREE_DISK", default_value_t = 2 << 30, value_name = "BYTES")]
+    pub(crate) min_free_disk: u64,
     /// How many of a job's newest checkpoints are kept where the job does not say it. All by default.
     #[arg(long, env = "MRPO_KEEP_CHECKPOINTS", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     pub(crate) keep_checkpoints: Option<u32>,
@@ -109,7 +113,7 @@ pub(crate) enum Device {
 }
 
 /// `mrpo serve`, as used: checked, paths absolute.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct ServeConfig {
     /// Where to listen.
     pub(crate) listen: SocketAddr,
@@ -156,7 +160,6 @@ impl ServeArgs {
             allow_unauthenticated: self.allow_unauthenticated,
             tls: self.tls_cert.zip(self.tls_key),
             api: Settings {
-                data_dir,
                 max_upload_bytes: self.max_upload_bytes,
                 max_requests: MAX_REQUESTS,
                 max_streams: self.max_streams,
@@ -171,11 +174,13 @@ impl ServeArgs {
                     max_waiting_per_user: self.max_queued_per_user.map(NonZeroU32::get),
                     max_disk_bytes_per_user: self.max_disk_per_user.map(NonZeroU64::get),
                 },
+                disk: Disk::new(&data_dir, self.min_free_disk),
                 retention: RetentionDefaults { keep_last: self.keep_checkpoints, keep_days: self.keep_days },
                 memory_bytes: match self.device {
                     Device::Cpu => mrpo::model::device::host_memory_bytes(),
                     Device::Cuda => None,
                 },
+                data_dir,
             },
         })
     }
@@ -191,6 +196,7 @@ impl ServeArgs {
             ("listen", quoted(self.listen.to_string())),
             ("data-dir", path(&self.data_dir)),
             ("device", quoted(if self.device == Device::Cuda { "cuda".into() } else { "cpu".into() })),
+            ("min-free-disk", self.min_free_disk.to_string()),
             ("max-upload-bytes", self.max_upload_bytes.to_string()),
             ("allow-path-models", self.allow_path_models.to_string()),
             ("allow-remote", list(self.allow_remote.clone())),

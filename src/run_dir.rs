@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::{
     checkpoints::Reading,
-    disk::free_disk_bytes,
+    disk::{AskSpace, Disk, Space, free_disk_bytes},
     scores::{ScoresIn, read_all_scores},
 };
 use crate::domain::{EventRecord, HashedFile, RunSpec};

@@ -62,6 +62,7 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         lease: config.lease,
         remotes: config.api.remotes.clone(),
         queue: config.api.queue.clone(),
+        disk: config.api.disk.clone(),
         free_memory: match config.device {
             Device::Cpu => Some(free_host_memory_bytes),
             Device::Cuda => None,

@@ -85,14 +85,15 @@ use self::{
     stream_tokens::StreamTokens,
     uploads::AtWork,
 };
-pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
+pub use self::{cors::Origin, openapi::document, serve::serve, tls::certificate_expires_at, tls::tls};
 use crate::{
     domain::{AllowedRemotes, QueueRules, RetentionDefaults},
+    run_dir::Disk,
     store::Store,
 };
 
 /// What the API is allowed to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where everything lies.
     pub data_dir: PathBuf,
@@ -114,6 +115,8 @@ pub struct Settings {
     pub remotes: AllowedRemotes,
     /// How many jobs run at once, and what one user may have; the worker's.
     pub queue: QueueRules,
+    /// The disk that everything is kept on; the worker's.
+    pub disk: Disk,
     /// What is kept of jobs that do not say it.
     pub retention: RetentionDefaults,
     /// The memory that one job can have at most, in bytes; not known, or none of this machine's, without a number.
@@ -187,6 +190,7 @@ impl App {
             origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
+            disk: Disk::new(data_dir, 0),
             retention: RetentionDefaults::default(),
             memory_bytes: None,
         };

@@ -25,7 +25,7 @@ use super::{
     access::{By, only_admins},
     error::ApiError,
 };
-use crate::{run_dir::free_disk_bytes, store::Totals};
+use crate::store::Totals;
 
 /// The format's media type.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -91,7 +91,7 @@ impl Requests {
 async fn get_metrics(State(app): State<App>, By(caller): By) -> Result<Response, ApiError> {
     only_admins(&caller)?;
     let totals = app.store().totals().await?;
-    let free = free_disk_bytes(app.data_dir()).ok();
+    let free = app.settings().disk.space().ok().map(|space| space.free_bytes);
     let mut text = String::new();
     encode(&mut text, &app.requests().registry).map_err(ApiError::internal)?;
     // The first text ends where another begins.

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod audit;
+mod checkup;
 mod column;
 mod errands;
 mod error;
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 use self::write::Write;
 pub use self::{
     audit::{AuditEntry, AuditNote},
+    checkup::{Checkup, KnownCheckpoint, KnownExport, KnownRun, SchemaAge},
     errands::Errand,
     error::{Result, StoreError},
     files::FileQuery,

@@ -3,7 +3,7 @@
 //! A row turns invisible first, then the worker removes the files, then the row goes: after a crash at any moment it is done again, and
 //! no row is seen without its files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -179,7 +179,7 @@ async fn tidy(db: &mut SqliteConnection, id: &JobId) -> Result<()> {
         .fetch_one(&mut *db)
         .await?;
     let facts: Vec<(u64, BTreeMap<String, f64>)> = checkpoints.iter().map(|c| (c.step, c.metrics.clone())).collect();
-    let kept = if is_given_up { Default::default() } else { job.spec.retention.kept(&facts) };
+    let kept = if is_given_up { BTreeSet::new() } else { job.spec.retention.kept(&facts) };
     let newest = checkpoints.last().map(|newest| newest.id.clone());
     let mut is_tidied = true;
     for checkpoint in checkpoints {

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::domain::{AllowedRemotes, QueueRules};
+use crate::{
+    domain::{AllowedRemotes, QueueRules},
+    run_dir::Disk,
+};
 
 /// Tells how many bytes of memory are free, where that can be known.
 pub type FreeMemory = fn() -> Option<u64>;
@@ -16,6 +19,8 @@ pub struct WorkerConfig {
     pub queue: QueueRules,
     /// Asked how much memory is free before a job is started; not asked where jobs compute on devices with memory of their own.
     pub free_memory: Option<FreeMemory>,
+    /// The disk that everything is kept on: nothing is started where it is low.
+    pub disk: Disk,
     /// How many models are fetched at once.
     pub n_registrations: u16,
     /// How many questions about models are answered at once.
@@ -39,6 +44,7 @@ impl WorkerConfig {
     /// The usual ways.
     pub fn new(data_dir: PathBuf, n_slots: u16) -> Self {
         Self {
+            disk: Disk::new(&data_dir, 0),
             data_dir,
             queue: QueueRules::new(n_slots),
             free_memory: None,

@@ -17,6 +17,7 @@ use mrpo::{
         WeightsFormat,
     },
     http::{self, App, Settings},
+    run_dir::Disk,
     store::Store,
 };
 use serde_json::{Value, json};
@@ -108,6 +109,7 @@ impl Server {
             origins: Vec::new(),
             remotes: AllowedRemotes::default(),
             queue: QueueRules::new(1),
+            disk: Disk::new(data_dir.path(), 0),
             retention: RetentionDefaults::default(),
             memory_bytes: None,
         };

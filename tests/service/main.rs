@@ -1,6 +1,7 @@
 //! The whole service as it is shipped: `mrpo serve` as a child, real runs of a tiny model, and a client.
 
 mod backups;
+mod doctor;
 mod dry_runs;
 mod exports;
 mod gpt2;

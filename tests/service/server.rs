@@ -265,7 +265,7 @@ fn agent(tls: TlsConfig) -> Agent {
 
 fn spawn(data: &Path, more: &[&str]) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mrpo"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--data-dir"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--min-free-disk", "0", "--data-dir"])
         .arg(data.join("data"))
         .args(more)
         .stdin(Stdio::null())
