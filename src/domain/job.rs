@@ -360,6 +360,8 @@ pub struct Standing {
     pub class: Priority,
     /// The bytes of memory it waits for, being next.
     pub waits_for_bytes: Option<u64>,
+    /// The bytes of disk it waits for, being next.
+    pub waits_for_disk_bytes: Option<u64>,
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use crate::{
     domain::{
         DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
         ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, RetentionDefaults,
-        TargetModules, needed_bytes,
+        TargetModules, needed_bytes, needed_disk_bytes,
     },
+    run_dir::Disk,
     store::StoreError,
 };
 
@@ -87,6 +88,29 @@ pub(super) async fn check_memory(seen: &Seen<'_>, spec: &JobSpec, memory_bytes: 
         gib(memory_bytes)
     );
     Err(ApiError::invalid_at("/model", "too_large", message))
+}
+
+/// Refuses a job whose checkpoints could never lie on this disk, even if nothing else did. One that only has to wait waits. While the
+/// model or the file is not ready its run is left to find out.
+///
+/// # Errors
+/// With what it needs and the way out.
+pub(super) async fn check_disk(seen: &Seen<'_>, spec: &JobSpec, disk: &Disk) -> Result<(), ApiError> {
+    let Ok(space) = disk.space() else { return Ok(()) };
+    let Some(base) = seen.model(&spec.model).await?.info else { return Ok(()) };
+    let Some(report) = seen.file(&spec.training_file).await?.report else { return Ok(()) };
+    let needed = needed_disk_bytes(spec, &base, report.n_pairs);
+    if needed <= space.total_bytes.saturating_sub(disk.reserve_bytes()) {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let message = format!(
+        "the job's checkpoints would take about {:.1} GiB and the server's whole disk has {:.1} GiB: keep fewer (retention.keep_last), \
+         write fewer (checkpoint_every_n_steps), or take LoRA or a smaller model",
+        gib(needed),
+        gib(space.total_bytes)
+    );
+    Err(ApiError::invalid_at("/retention/keep_last", "too_large", message))
 }
 
 /// The references of the stored list that the request names.

@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     access::{By, Seen},
+    disk_room::check_share,
     dry_runs::{self, DryRunObject},
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
@@ -220,7 +221,8 @@ async fn create_job(
     } else {
         let terms = user_limits::job_terms(&app, &caller, request.priority)?;
         job_request::check_memory(&Seen::by(&caller, &app), &spec, app.settings().memory_bytes).await?;
-        user_limits::check_disk(&app, &caller, 1).await?;
+        job_request::check_disk(&Seen::by(&caller, &app), &spec, &app.settings().disk).await?;
+        check_share(&app, &caller).await?;
         let job = app.store().insert_job(&spec, &Ownership::of(&caller, false), &terms).await?;
         Created::Job(Box::new(answer(&app, job).await?))
     }))

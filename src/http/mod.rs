@@ -9,6 +9,7 @@ mod archive;
 mod checkpoint_files;
 mod checkpoints;
 mod cors;
+mod disk_room;
 mod download;
 mod dry_runs;
 mod elsewhere;
@@ -75,6 +76,7 @@ use uuid::Uuid;
 
 use self::{
     access::{KeysAsked, guard},
+    disk_room::Arriving,
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
     live::Live,
@@ -142,6 +144,7 @@ struct Inner {
     live: Arc<Live>,
     stream_tokens: StreamTokens,
     uploads_at_work: AtWork,
+    arriving: Arriving,
 }
 
 impl App {
@@ -173,6 +176,7 @@ impl App {
             live,
             stream_tokens,
             uploads_at_work,
+            arriving: Arriving::default(),
         })))
     }
 
@@ -245,6 +249,10 @@ impl App {
 
     fn uploads_at_work(&self) -> &AtWork {
         &self.0.uploads_at_work
+    }
+
+    fn arriving(&self) -> &Arriving {
+        &self.0.arriving
     }
 
     fn is_worker_alive(&self) -> bool {

@@ -123,6 +123,14 @@ impl Store {
         Page::cut(rows.iter().map(event_from_row), limit)
     }
 
+    /// Adds a message of the service's own to a job's history.
+    pub async fn tell(&self, job: &JobId, level: Level, message: &str) -> Result<()> {
+        let mut tx = self.write().await?;
+        insert_message(&mut tx, job, level, message).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// A job's metrics of one kind by step, from the first step above `after_step` on.
     pub async fn metrics(
         &self,

@@ -6,6 +6,7 @@ mod api_keys;
 mod audit;
 mod checkup;
 mod column;
+mod disk;
 mod errands;
 mod error;
 mod exports;
@@ -64,7 +65,7 @@ pub use self::{
     record_end::RunEnd,
     reference_scores::{KeptScore, ScoreSet},
     retention::Surplus,
-    runs::{Lease, Run, RunSubject, StopIntent},
+    runs::{FreeRoom, Lease, Run, RunSubject, StopIntent},
     score_inventory::{KeptDataset, KeptScores},
     totals::{JobCount, Totals},
 };

@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Result, Store, StoreError,
     column::{count, parsed, parsed_opt},
-    history, memory, queue,
+    disk, history, memory, queue,
     transition::transition,
 };
 use crate::domain::{ExportId, InspectionId, JobId, JobStatus, Level, ModelId, QueueRules, RunId};
@@ -45,6 +45,20 @@ pub struct Lease<'a> {
     pub expires_at: i64,
 }
 
+/// What is free for a job that starts, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeRoom {
+    /// Memory, where that can be known and is this machine's.
+    pub memory_bytes: Option<u64>,
+    /// Disk beside what is kept free.
+    pub disk_bytes: u64,
+}
+
+impl FreeRoom {
+    /// Enough for everything.
+    pub const PLENTY: Self = Self { memory_bytes: None, disk_bytes: u64::MAX };
+}
+
 /// A run that is worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -67,13 +81,9 @@ pub struct Run {
 impl Store {
     /// Takes the job that the rule of the queue puts first, makes it `running`, and gives its run a slot. `None` when nothing may
     /// start: nothing is queued, no slot is free, all owners of queued jobs have as many slots as they may, or the first job needs more
-    /// than `free_bytes` of memory while others hold some. Nobody passes a job that waits for memory, so it waits no longer than they run.
-    pub async fn claim_job(
-        &self,
-        lease: &Lease<'_>,
-        rules: &QueueRules,
-        free_bytes: Option<u64>,
-    ) -> Result<Option<Run>> {
+    /// disk than is free, or more memory while others hold some. Nobody passes a job that waits for memory, so it waits no longer than they
+    /// run; nor one that waits for disk.
+    pub async fn claim_job(&self, lease: &Lease<'_>, rules: &QueueRules, room: &FreeRoom) -> Result<Option<Run>> {
         // Asked without the write lock first: this is called several times a second and mostly in vain.
         let is_queued = "select exists (select 1 from jobs where status = 'queued')";
         if !sqlx::query_scalar(is_queued).fetch_one(&self.pool).await?
@@ -91,9 +101,13 @@ impl Store {
             .await?
             .parse()
             .map_err(|e| StoreError::Decode { what: "id", source: Box::new(e) })?;
-        if let Some(free) = free_bytes.filter(|_| !queue.running.is_empty())
-            && !memory::fits(&mut tx, &job, free).await?
-        {
+        // Memory is only waited for while something runs that will give some back.
+        let memory_bytes = room.memory_bytes.filter(|_| !queue.running.is_empty());
+        let mut fits = disk::fits(&mut tx, &job, room.disk_bytes).await?;
+        if let Some(free) = memory_bytes {
+            fits &= memory::fits(&mut tx, &job, free).await?;
+        }
+        if !fits {
             tx.commit().await?;
             return Ok(None);
         }

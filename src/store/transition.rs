@@ -96,7 +96,7 @@ pub(super) async fn transition(db: &mut SqliteConnection, id: &JobId, to: JobSta
     let sources: Vec<&str> = JobStatus::sources_of(to).map(JobStatus::as_str).collect();
     let changed = sqlx::query(
         "update jobs set status = ?1, finished_at = iif(?2, ?3, finished_at), estimated_finish = null,
-             class_since = null, waits_for_bytes = null
+             class_since = null, waits_for_bytes = null, waits_for_disk_bytes = null
          where id = ?4 and status in (select value from json_each(?5))",
     )
     .bind(to.as_str())

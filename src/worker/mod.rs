@@ -61,6 +61,8 @@ pub struct Worker {
     renewed_at: i64,
     /// When this look at everything began, in Unix seconds.
     now: i64,
+    /// What was free on the disk then, in bytes.
+    free_disk_bytes: u64,
     /// When what has expired was last removed.
     expired_at: i64,
     /// When the retention of jobs was last applied.
@@ -82,6 +84,7 @@ impl Worker {
             due_since: HashMap::new(),
             renewed_at: 0,
             now: 0,
+            free_disk_bytes: u64::MAX,
             expired_at: 0,
             retained_at: 0,
         }
@@ -121,6 +124,7 @@ impl Worker {
     /// The first; it has been logged, and everything else has had its turn nevertheless.
     pub async fn tick_at(&mut self, now: i64) -> Result<bool> {
         self.now = now;
+        self.free_disk_bytes = self.config.disk.free_bytes();
         let owner = self.owner.clone();
         let lease = Lease { owner: &owner, now, expires_at: now + self.config.lease.as_secs() as i64 };
         let mut look = Look { changed: false, error: None };

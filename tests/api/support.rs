@@ -79,7 +79,7 @@ impl Answer {
         assert!(body["title"].is_string() && body["error"]["type"].is_string());
         assert!(body["error"].as_object().expect("error").contains_key("param"));
         let should_retry = if code == "in_progress" { "true" } else { "false" };
-        assert_eq!(self.header("x-should-retry"), (status == 409).then_some(should_retry));
+        assert_eq!(self.header("x-should-retry"), matches!(status, 409 | 507).then_some(should_retry));
         body
     }
 }

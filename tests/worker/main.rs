@@ -1,5 +1,6 @@
 //! The queue: real SQLite, real worker, real processes where a process matters.
 
+mod disk;
 mod expiry;
 mod exports;
 mod migrations;

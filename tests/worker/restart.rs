@@ -3,7 +3,7 @@
 use mrpo::{
     domain::{EventRecord, FileId, QueueRules, RunEvent, RunId},
     run_dir::RunDir,
-    store::{Lease, RunBatch, RunSubject, StoreError},
+    store::{FreeRoom, Lease, RunBatch, RunSubject, StoreError},
 };
 
 use crate::{
@@ -109,7 +109,7 @@ async fn recording_twice_changes_nothing_and_a_stranger_records_nothing() {
     let mut w = World::new().await;
     let job = w.job("job").await;
     let lease = Lease { owner: "me", now: BEGIN, expires_at: BEGIN + 10 };
-    let run = w.store.claim_job(&lease, &QueueRules::new(1), None).await.expect("asked").expect("queued");
+    let run = w.store.claim_job(&lease, &QueueRules::new(1), &FreeRoom::PLENTY).await.expect("asked").expect("queued");
     let events: Vec<_> = [progress(1, 2), metrics(1, 0.7), checkpoint(1), message("hello")]
         .into_iter()
         .enumerate()
@@ -148,7 +148,9 @@ async fn two_servers_never_claim_the_same_job() {
         claims.push(tokio::spawn(async move {
             let lease = Lease { owner, now: BEGIN, expires_at: BEGIN + 10 };
             let mut jobs = Vec::new();
-            while let Some(run) = store.claim_job(&lease, &QueueRules::new(100), None).await.expect("asked") {
+            while let Some(run) =
+                store.claim_job(&lease, &QueueRules::new(100), &FreeRoom::PLENTY).await.expect("asked")
+            {
                 let RunSubject::Job(job) = run.subject else { panic!("a job's run") };
                 jobs.push((job.to_string(), run.slot));
             }
