@@ -240,7 +240,8 @@ async fn remove(db: &mut SqliteConnection, checkpoint: &Checkpoint) -> Result<()
     }
 }
 
-/// What uses a checkpoint, and what to do about it: a job or an export that reads it, a list that names it, another model in its files.
+/// What uses a checkpoint, and what to do about it: a job, an export or a question that reads it, a list that names it, another model in
+/// its files.
 async fn user_of(
     db: &mut SqliteConnection,
     job: &Job,
@@ -277,11 +278,21 @@ async fn user_of(
     let path = format!("/{run}/checkpoints/{}\"", checkpoint.directory);
     let other: Option<String> =
         sqlx::query_scalar("select id from models where instr(info, ?) > 0 and id <> ? order by seq limit 1")
-            .bind(path)
+            .bind(&path)
             .bind(model.as_str())
-            .fetch_optional(db)
+            .fetch_optional(&mut *db)
             .await?;
-    Ok(other.map(|other| (format!("model '{other}'"), "delete the model first")))
+    if let Some(other) = other {
+        return Ok(Some((format!("model '{other}'"), "delete the model first")));
+    }
+    let is_asked_about: bool = sqlx::query_scalar(
+        "select exists (select 1 from inspections where status = 'pending' and (instr(spec, ?) > 0 or instr(spec, ?) > 0))",
+    )
+    .bind(path)
+    .bind(format!("\"{model}\""))
+    .fetch_one(db)
+    .await?;
+    Ok(is_asked_about.then(|| ("a question about its model".to_owned(), "wait for the answer")))
 }
 
 async fn first(db: &mut SqliteConnection, statement: &'static str, model: &ModelId) -> Result<Option<String>> {

@@ -65,7 +65,7 @@ pub struct Worker {
     free_disk_bytes: u64,
     /// When what has expired was last removed.
     expired_at: i64,
-    /// When the retention of jobs was last applied.
+    /// When the retention of jobs was last applied; 0 when it is due.
     retained_at: i64,
 }
 

@@ -81,6 +81,10 @@ impl Worker {
         let batch = self.batch(run, &events, next_offset);
         let (scores, next_scores_offset) = (scores.as_slice(), Some(next_scores_offset));
         self.store.record(&RunBatch { scores, next_scores_offset, results, end: end.as_ref(), ..batch }).await?;
+        if events.iter().any(|(_, record)| matches!(record.event, RunEvent::Checkpoint(_))) {
+            // What it is one too many of goes before the next is written.
+            self.retained_at = 0;
+        }
         if let Some(end) = &end {
             // It may be started again in this very look, with all its time before it.
             self.due_since.remove(&run.id);
