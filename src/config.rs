@@ -12,8 +12,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use mrpo::{
-    domain::{AllowedRemotes, QueueRules, RetentionDefaults},
+    domain::{AllowedRemotes, DeviceMemory, JobMemory, QueueRules, ReadMemory, RetentionDefaults},
     http::{Origin, Settings},
+    launch::Gpus,
+    model::device,
     run_dir::Disk,
 };
 
@@ -91,6 +93,10 @@ pub(crate) struct ServeArgs {
     /// How many streams of events there are at once; one key has half of them at most. Each is a connection.
     #[arg(long, env = "MRPO_MAX_STREAMS", default_value_t = 2048, value_parser = max_streams, value_name = "N")]
     pub(crate) max_streams: usize,
+    /// Where to send a span per request: a collector that speaks OTLP over HTTP. Headers for it are those of the variable
+    /// `OTEL_EXPORTER_OTLP_HEADERS`.
+    #[arg(long, env = "MRPO_OTLP_ENDPOINT", value_name = "http(s)://HOST[:PORT]")]
+    pub(crate) otlp_endpoint: Option<String>,
     /// Listen on more than this machine although there are no keys yet: whoever reaches the port can read every file,
     /// run jobs and delete models.
     #[arg(long)]
@@ -117,12 +123,14 @@ pub(crate) enum Device {
 pub(crate) struct ServeConfig {
     /// Where to listen.
     pub(crate) listen: SocketAddr,
-    /// What jobs compute on.
-    pub(crate) device: Device,
+    /// What jobs compute on, if not on the processor.
+    pub(crate) gpus: Option<Gpus>,
     /// How long a server that gives no sign of life keeps its runs.
     pub(crate) lease: Duration,
     /// Whether a port that other machines reach may be served before there are keys.
     pub(crate) allow_unauthenticated: bool,
+    /// The collector of spans.
+    pub(crate) otlp_endpoint: Option<String>,
     /// Certificate and key.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// What the API is allowed to do; `data_dir` is absolute.
@@ -135,29 +143,40 @@ impl ServeArgs {
     /// # Errors
     /// With the way out in words.
     pub(crate) fn resolve(self) -> Result<ServeConfig> {
-        let slots = match (self.device, self.slots) {
-            (Device::Cpu, slots) => slots.unwrap_or(1),
-            (Device::Cuda, slots) => {
-                let names = mrpo::model::device::gpu_names().context("--device cuda")?;
-                let slots = slots.unwrap_or(u16::try_from(names.len())?);
+        let gpus = match self.device {
+            Device::Cpu => None,
+            Device::Cuda => {
+                device::has_kernels().context("--device cuda")?;
+                Some(Gpus::find().context("--device cuda")?)
+            }
+        };
+        let slots = match &gpus {
+            None => self.slots.unwrap_or(1),
+            Some(gpus) => {
+                let names = gpus.names();
+                let slots = self.slots.unwrap_or(u16::try_from(names.len())?);
                 ensure!(
                     usize::from(slots) <= names.len(),
-                    "--slots {slots} with --device cuda needs as many GPUs, and this machine has {}: {}",
+                    "--slots {slots} with --device cuda needs as many GPUs, and there are {}: {}",
                     names.len(),
                     names.join(", ")
                 );
-                ensure!(slots > 0 || self.slots.is_some(), "--device cuda found no GPU: use --device cpu");
                 slots
             }
+        };
+        let memory = match gpus.clone() {
+            Some(gpus) => ReadMemory::new(move || gpus.memory()),
+            None => ReadMemory::new(host_memory),
         };
         ensure!(slots > 0, "--slots 0 would never run a job: give at least 1");
         ensure!(self.max_upload_bytes > 0, "--max-upload-bytes 0 would refuse every file");
         let data_dir = std::path::absolute(&self.data_dir)?;
         Ok(ServeConfig {
             listen: self.listen,
-            device: self.device,
+            gpus,
             lease: Duration::from_secs(self.lease_seconds.into()),
             allow_unauthenticated: self.allow_unauthenticated,
+            otlp_endpoint: self.otlp_endpoint,
             tls: self.tls_cert.zip(self.tls_key),
             api: Settings {
                 max_upload_bytes: self.max_upload_bytes,
@@ -176,14 +195,17 @@ impl ServeArgs {
                 },
                 disk: Disk::new(&data_dir, self.min_free_disk),
                 retention: RetentionDefaults { keep_last: self.keep_checkpoints, keep_days: self.keep_days },
-                memory_bytes: match self.device {
-                    Device::Cpu => mrpo::model::device::host_memory_bytes(),
-                    Device::Cuda => None,
-                },
+                memory,
                 data_dir,
             },
         })
     }
+}
+
+/// The memory that jobs on the processor share.
+fn host_memory() -> Option<JobMemory> {
+    let (free_bytes, all_bytes) = (device::free_host_memory_bytes()?, device::host_memory_bytes()?);
+    Some(JobMemory::Shared(DeviceMemory { device: "cpu".to_owned(), free_bytes, all_bytes }))
 }
 
 impl ServeArgs {
@@ -215,6 +237,7 @@ impl ServeArgs {
             ("keep-days", self.keep_days.map(u64::from)),
         ];
         entries.extend(limits.into_iter().filter_map(|(name, limit)| Some((name, limit?.to_string()))));
+        entries.extend(self.otlp_endpoint.iter().map(|url| ("otlp-endpoint", quoted(url.clone()))));
         entries.extend(self.tls_cert.iter().map(|file| ("tls-cert", path(file))));
         entries.extend(self.tls_key.iter().map(|file| ("tls-key", path(file))));
         entries
@@ -272,7 +295,7 @@ mod tests {
     fn what_was_not_typed_has_its_default() {
         let config = resolve(&[]).expect("valid");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8111");
-        assert_eq!((config.api.queue.n_slots, config.device, config.api.max_upload_bytes), (1, Device::Cpu, 8 << 30));
+        assert_eq!((config.api.queue.n_slots, config.gpus.is_none(), config.api.max_upload_bytes), (1, true, 8 << 30));
         assert!(config.api.allow_path_models && config.api.data_dir.is_absolute());
         assert!(!resolve(&["--allow-path-models=false"]).expect("valid").api.allow_path_models);
     }
@@ -282,8 +305,10 @@ mod tests {
         use clap::CommandFactory;
         let limits = ["--slots=2", "--max-running-per-user=1", "--max-queued-per-user=1", "--max-disk-per-user=1"];
         let kept = ["--keep-checkpoints=1", "--keep-days=1"];
-        let words =
-            ["mrpo", "--tls-cert=a", "--tls-key=b", "--cors-origin=https://a"].into_iter().chain(limits).chain(kept);
+        let words = ["mrpo", "--tls-cert=a", "--tls-key=b", "--cors-origin=https://a", "--otlp-endpoint=http://b"]
+            .into_iter()
+            .chain(limits)
+            .chain(kept);
         let args = Typed::try_parse_from(words).expect("parses").serve;
         let text: String = args.entries().iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         let table: toml::Table = text.parse().expect("TOML");

@@ -9,3 +9,4 @@ pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod run;
 pub(crate) mod serve;
+mod telemetry;

@@ -1,17 +1,11 @@
 //! `mrpo serve`: the database, the API and the worker in one process.
 
-use std::{
-    fs::File,
-    io::{IsTerminal, Write},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io::Write, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use mrpo::{
     http::{self, App},
-    launch::{Launcher, Local},
-    model::device::free_host_memory_bytes,
+    launch::{Gpus, Launcher, Local},
     store::Store,
     worker::{Worker, WorkerConfig},
 };
@@ -24,9 +18,9 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{Device, ServeArgs, ServeConfig};
+use super::telemetry::{Spans, log_to_stderr};
+use crate::config::{ServeArgs, ServeConfig};
 
 /// Open files at once: more than connections and everything else.
 const MAX_FILES: u64 = 16_384;
@@ -36,6 +30,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let mut config = args.resolve()?;
     config.make_data_dir()?;
     log_to_stderr();
+    let _spans = config.otlp_endpoint.as_deref().map(Spans::to).transpose()?;
     allow_many_connections();
     let _only_server = lock(&config.api.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -47,26 +42,23 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %config.api.data_dir.display(),
         slots = config.api.queue.n_slots,
-        device = ?config.device,
+        gpus = ?config.gpus.as_ref().map(Gpus::names),
         "starting"
     );
     let store = Store::open(&config.api.data_dir).await?;
     config.check_listen(store.has_keys().await?)?;
     let tls = config.tls.as_ref().map(|(certificate, key)| http::tls(certificate, key)).transpose()?;
     let program = std::env::current_exe().context("the path of this program is not known")?;
-    let launcher = Launcher::Local(match config.device {
-        Device::Cpu => Local::on_cpu(program),
-        Device::Cuda => Local::on_cuda(program),
+    let launcher = Launcher::Local(match config.gpus {
+        None => Local::on_cpu(program),
+        Some(gpus) => Local::on_gpus(program, gpus),
     });
     let worker_config = WorkerConfig {
         lease: config.lease,
         remotes: config.api.remotes.clone(),
         queue: config.api.queue.clone(),
         disk: config.api.disk.clone(),
-        free_memory: match config.device {
-            Device::Cpu => Some(free_host_memory_bytes),
-            Device::Cuda => None,
-        },
+        memory: config.api.memory.clone(),
         ..WorkerConfig::new(config.api.data_dir.clone(), config.api.queue.n_slots)
     };
     let worker = Worker::new(store.clone(), launcher, worker_config);
@@ -128,16 +120,5 @@ fn lock(data_dir: &Path) -> Result<Flock<File>> {
             bail!("another mrpo server works in {}: stop it, or give this one its own --data-dir", data_dir.display())
         }
         Err((_, errno)) => bail!("cannot lock {}: {errno}", path.display()),
-    }
-}
-
-/// Lines for people on a terminal, JSON elsewhere; `RUST_LOG` sets the level.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.with_target(false).init();
-    } else {
-        log.json().flatten_event(true).with_span_list(false).with_target(false).init();
     }
 }

@@ -1,16 +1,17 @@
 //! What a pair is recognised by, and the pairs of a file seen so far, in bounded memory.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
 use super::{PreferencePair, Prompt};
 
-/// How many distinct pairs are remembered: about 80 MB. Pairs after them are compared with these only.
-pub(super) const MAX_REMEMBERED: usize = 1 << 19;
+/// How many distinct pairs are remembered: as many as tables of 2^19 places hold, which are 18 MB. Pairs after them are compared
+/// with these only.
+pub(super) const MAX_REMEMBERED: usize = (1 << 19) / 8 * 7;
 
-/// Half a SHA-256: two different texts share one with a probability below 2^-80 even in the largest file.
-pub(super) type Fingerprint = [u8; 16];
+/// A quarter of a SHA-256: half a million texts share one with a probability of 2^-26. It decides on warnings and counts only.
+pub(super) type Fingerprint = [u8; 8];
 
 /// The fingerprints of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +52,32 @@ fn digest(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Fingerprint {
     *hash.finalize().first_chunk().expect("a digest of 32 bytes")
 }
 
+/// Where each text stood first; 13 bytes a place of the table.
+#[derive(Debug, Default)]
+pub(super) struct FirstLines(HashMap<Fingerprint, u32>);
+
+impl FirstLines {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get(&self, text: Fingerprint) -> Option<u64> {
+        self.0.get(&text).copied().map(u64::from)
+    }
+
+    /// Remembers a text that is not known; none beyond line 2^32.
+    pub(super) fn note(&mut self, text: Fingerprint, line: u64) {
+        if let Ok(line) = u32::try_from(line) {
+            self.0.entry(text).or_insert(line);
+        }
+    }
+}
+
 /// The pairs seen so far.
 #[derive(Debug)]
 pub(super) struct Seen {
-    rows: HashMap<Fingerprint, u64>,
-    pairs: HashMap<Fingerprint, u64>,
+    rows: FirstLines,
+    pairs: FirstLines,
     prompts: HashSet<Fingerprint>,
     max_remembered: usize,
 }
@@ -73,7 +95,8 @@ pub(super) struct Repeats {
 
 impl Seen {
     pub(super) fn new(max_remembered: usize) -> Self {
-        Self { rows: HashMap::new(), pairs: HashMap::new(), prompts: HashSet::new(), max_remembered }
+        let (rows, pairs) = (FirstLines::default(), FirstLines::default());
+        Self { rows, pairs, prompts: HashSet::new(), max_remembered }
     }
 
     /// How many distinct rows are remembered.
@@ -84,20 +107,15 @@ impl Seen {
     /// What the pair repeats, and remembers it.
     pub(super) fn note(&mut self, pair: &PreferencePair) -> Repeats {
         let digest = PairDigest::of(pair);
-        let has_room = self.rows.len() < self.max_remembered;
-        let mut repeats = Repeats {
-            row: None,
-            swapped: self.pairs.get(&digest.swapped).copied(),
+        let repeats = Repeats {
+            row: self.rows.get(digest.row),
+            swapped: self.pairs.get(digest.swapped),
             has_prompt: self.prompts.contains(&digest.prompt),
         };
-        match self.rows.entry(digest.row) {
-            Entry::Occupied(first) => repeats.row = Some(*first.get()),
-            Entry::Vacant(free) if has_room => {
-                free.insert(pair.line);
-                self.pairs.entry(digest.pair).or_insert(pair.line);
-                self.prompts.insert(digest.prompt);
-            }
-            Entry::Vacant(_) => {}
+        if repeats.row.is_none() && self.rows.len() < self.max_remembered {
+            self.rows.note(digest.row, pair.line);
+            self.pairs.note(digest.pair, pair.line);
+            self.prompts.insert(digest.prompt);
         }
         repeats
     }

@@ -1,24 +1,17 @@
 //! Which pairs of one file stand in another one: held-out pairs that were trained on say nothing.
 
-use std::{
-    collections::HashMap,
-    io::{self, BufRead},
-};
+use std::io::{self, BufRead};
 
-use super::{PairReader, PreferencePair, digests::PairDigest};
+use super::{
+    PairReader, PreferencePair,
+    digests::{FirstLines, PairDigest},
+};
 use crate::domain::{Overlap, SharedPair, SharedPart};
 
-/// The most pairs of the file that is looked in: about 150 MB while both are read.
-const MAX_PAIRS: usize = 1 << 21;
+/// The most pairs of the file that is looked in: as many as tables of 2^21 places take before they grow, 54 MB in all.
+const MAX_PAIRS: usize = (1 << 21) / 8 * 7;
 /// How many shared pairs are named.
 const N_NAMED: usize = 100;
-
-/// What is looked up: half a fingerprint tells a few million texts apart.
-type Key = [u8; 8];
-
-fn key(fingerprint: [u8; 16]) -> Key {
-    *fingerprint.first_chunk().expect("it has 16 bytes")
-}
 
 /// Looks for the pairs of `asked` in `within`; rows that are no pairs are passed over. Each file is read once.
 ///
@@ -35,22 +28,21 @@ fn overlap_up_to(
 ) -> io::Result<Overlap> {
     let mut found = Overlap { is_complete: true, ..Overlap::default() };
     // A pair by its prompt and by all of it, each at the line where it stands first.
-    let mut prompts: HashMap<Key, u64> = HashMap::new();
-    let mut pairs: HashMap<Key, u64> = HashMap::new();
+    let (mut prompts, mut pairs) = (FirstLines::default(), FirstLines::default());
     each_pair(within, |pair| {
         found.is_complete = pairs.len() < max_pairs;
         if found.is_complete {
             let digest = PairDigest::of(pair);
-            prompts.entry(key(digest.prompt)).or_insert(pair.line);
-            pairs.entry(key(digest.pair)).or_insert(pair.line);
+            prompts.note(digest.prompt, pair.line);
+            pairs.note(digest.pair, pair.line);
         }
         found.is_complete
     })?;
     each_pair(asked, |pair| {
         found.n_pairs += 1;
         let digest = PairDigest::of(pair);
-        let Some(line_of_prompt) = prompts.get(&key(digest.prompt)) else { return true };
-        let (same, swapped) = (pairs.get(&key(digest.pair)), pairs.get(&key(digest.swapped)));
+        let Some(line_of_prompt) = prompts.get(digest.prompt) else { return true };
+        let (same, swapped) = (pairs.get(digest.pair), pairs.get(digest.swapped));
         let (part, line_within) = match (same, swapped) {
             (Some(line), _) => (SharedPart::Pair, line),
             (None, Some(line)) => (SharedPart::SwappedPair, line),
@@ -60,7 +52,7 @@ fn overlap_up_to(
         found.n_shared_pairs += u64::from(part == SharedPart::Pair);
         found.n_swapped_pairs += u64::from(part == SharedPart::SwappedPair);
         if found.first.len() < N_NAMED {
-            found.first.push(SharedPair { line: pair.line, line_within: *line_within, part });
+            found.first.push(SharedPair { line: pair.line, line_within, part });
         }
         true
     })?;

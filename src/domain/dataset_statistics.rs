@@ -22,7 +22,7 @@ pub struct DatasetStatistics {
     pub n_repeated_prompts: u64,
     /// Pairs whose chosen side has more characters than the rejected one.
     pub n_chosen_longer: u64,
-    /// Distinct pairs that are remembered, 524288 at most: pairs beyond them are compared with these only.
+    /// Distinct pairs that are remembered, 458752 at most: pairs beyond them are compared with these only.
     pub n_remembered: u64,
     /// Pairs whose prompt begins with a system or developer message.
     pub n_system_prompts: u64,

@@ -2,6 +2,7 @@
 
 mod dataset_format;
 mod dataset_statistics;
+mod device_memory;
 mod disk;
 mod dry_run;
 mod event;
@@ -37,6 +38,7 @@ mod upload;
 
 pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
 pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
+pub use device_memory::{DeviceMemory, JobMemory, ReadMemory};
 pub use disk::{CheckpointBytes, needed_disk_bytes};
 pub use dry_run::{
     DatasetOutlook, DiskEstimate, DryRun, DryRunPhase, DryRunSpec, FileOutlook, MemoryEstimate, MemoryPhase,

@@ -15,6 +15,7 @@ use axum::{
 use super::{
     App,
     error::{ApiError, ErrorCode},
+    event_stream,
     observe::RequestId,
     stream_tokens,
 };
@@ -58,6 +59,12 @@ pub(super) async fn guard(State(app): State<App>, params: RawPathParams, mut req
         Ok(caller) => caller,
         Err(refusal) => return refusal.into_response(),
     };
+    let is_stream = event_stream::is_stream(&route, &req);
+    let place = if is_stream { None } else { app.in_flight().enter_with_key(&caller) };
+    if place.is_none() && !is_stream {
+        let message = "too many requests at once with this key: send it again when one of them is done";
+        return ApiError::new(ErrorCode::RateLimited, message).into_response();
+    }
     let method = req.method().clone();
     let request_id = req.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
     req.extensions_mut().insert(caller.clone());

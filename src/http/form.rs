@@ -1,9 +1,12 @@
 //! A multipart form streamed to disk: any order of parts, digest computed on the way, and nothing left behind when it fails.
 
-use std::{collections::BTreeMap, fmt::Write, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 
 use axum::{
-    extract::{FromRequest, Multipart, Request, multipart::Field},
+    extract::{
+        FromRequest, Multipart, Request,
+        multipart::{Field, MultipartError},
+    },
     http::header,
 };
 use sha2::{Digest, Sha256};
@@ -12,13 +15,12 @@ use tokio::io::AsyncWriteExt;
 use super::{
     error::{ApiError, ErrorCode},
     extract::{content_length, refuse_body},
+    form_body::{Pace, Refused},
 };
 use crate::run_dir::sync_dir;
 
 /// What the names of temporary files begin with: those that a crash leaves behind are removed at the next start.
 pub(super) const TEMP_PREFIX: &str = "upload-";
-/// How long the next piece of the body may take.
-const MAX_IDLE: Duration = Duration::from_secs(30);
 /// The longest text part (`purpose`, `format`).
 const MAX_TEXT_BYTES: usize = 64;
 /// The longest file name that is kept.
@@ -121,12 +123,14 @@ pub(super) async fn receive(req: Request, shape: &Shape, temp: PathBuf, max_byte
         refuse_body(req).await;
         return Err(too_large(shape, max_bytes));
     }
-    let mut form = Multipart::from_request(req, &()).await.map_err(|e| {
+    let (head, body) = req.into_parts();
+    let (pace, body) = Pace::of(body);
+    let mut form = Multipart::from_request(Request::from_parts(head, body), &()).await.map_err(|e| {
         ApiError::new(ErrorCode::InvalidMultipart, "the Content-Type header names no boundary").caused_by(e)
     })?;
     let mut texts = BTreeMap::new();
     let mut file = None;
-    while let Some(field) = wait(form.next_field()).await? {
+    while let Some(field) = wait(&pace, form.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
         let is_file = name == shape.file;
         if !is_file && !shape.texts.contains(&name.as_str()) {
@@ -137,9 +141,9 @@ pub(super) async fn receive(req: Request, shape: &Shape, temp: PathBuf, max_byte
             return Err(ApiError::invalid_at(&pointer(&name), "duplicate_field", message));
         }
         if is_file {
-            file = Some(receive_file(field, shape, temp.clone(), max_bytes).await?);
+            file = Some(receive_file(field, &pace, (shape, max_bytes), temp.clone()).await?);
         } else {
-            let text = receive_text(field, &pointer(&name)).await?;
+            let text = receive_text(field, &pace, &pointer(&name)).await?;
             texts.insert(name, text);
         }
     }
@@ -157,19 +161,19 @@ fn pointer(name: &str) -> String {
 
 async fn receive_file(
     mut field: Field<'_>,
-    shape: &Shape,
+    pace: &Pace,
+    (shape, max_bytes): (&Shape, u64),
     path: PathBuf,
-    max_bytes: u64,
 ) -> Result<(String, u64, String, TempFile), ApiError> {
     let filename = field.file_name().map(clean_name).unwrap_or_default();
     let mut file = tokio::fs::File::create_new(&path).await?;
     let content = TempFile { path };
     let mut hash = Sha256::new();
     let mut n_bytes = 0_u64;
-    while let Some(chunk) = wait(field.chunk()).await? {
+    while let Some(chunk) = wait(pace, field.chunk()).await? {
         n_bytes += chunk.len() as u64;
         if n_bytes > max_bytes {
-            drain(field).await;
+            drain(field, pace).await;
             return Err(too_large(shape, max_bytes));
         }
         hash.update(&chunk);
@@ -190,9 +194,9 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-async fn receive_text(mut field: Field<'_>, pointer: &str) -> Result<String, ApiError> {
+async fn receive_text(mut field: Field<'_>, pace: &Pace, pointer: &str) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = wait(field.chunk()).await? {
+    while let Some(chunk) = wait(pace, field.chunk()).await? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > MAX_TEXT_BYTES {
             return Err(ApiError::invalid_at(pointer, "too_long", format!("at most {MAX_TEXT_BYTES} bytes")));
@@ -202,25 +206,21 @@ async fn receive_text(mut field: Field<'_>, pointer: &str) -> Result<String, Api
 }
 
 /// Waits for the next piece, but not for ever.
-async fn wait<T>(
-    next: impl Future<Output = Result<T, axum::extract::multipart::MultipartError>>,
-) -> Result<T, ApiError> {
-    match tokio::time::timeout(MAX_IDLE, next).await {
+async fn wait<T>(pace: &Pace, next: impl Future<Output = Result<T, MultipartError>>) -> Result<T, ApiError> {
+    match pace.wait(next).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => {
             Err(ApiError::new(ErrorCode::InvalidMultipart, "the form is malformed or was cut off before its end")
                 .caused_by(e))
         }
-        Err(_) => Err(ApiError::new(
-            ErrorCode::RequestTimeout,
-            format!("nothing arrived for {} seconds: send the file again", MAX_IDLE.as_secs()),
-        )),
+        Err(why @ Refused::HasNoEnd) => Err(ApiError::new(ErrorCode::InvalidMultipart, why.message())),
+        Err(why @ (Refused::Idle | Refused::Slow)) => Err(ApiError::new(ErrorCode::RequestTimeout, why.message())),
     }
 }
 
-async fn drain(mut field: Field<'_>) {
+async fn drain(mut field: Field<'_>, pace: &Pace) {
     let mut n_bytes = 0;
-    while let Ok(Some(chunk)) = wait(field.chunk()).await {
+    while let Ok(Some(chunk)) = wait(pace, field.chunk()).await {
         n_bytes += chunk.len() as u64;
         if n_bytes > MAX_DRAINED_BYTES {
             break;

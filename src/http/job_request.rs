@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{access::Seen, error::ApiError};
 use crate::{
     domain::{
-        DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobRequest, JobSpec, Method, ModelId,
+        DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobMemory, JobRequest, JobSpec, Method, ModelId,
         ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, RetentionDefaults,
         TargetModules, needed_bytes, needed_disk_bytes,
     },
@@ -69,8 +69,8 @@ pub(super) async fn accept(
 ///
 /// # Errors
 /// With what it needs and the way out.
-pub(super) async fn check_memory(seen: &Seen<'_>, spec: &JobSpec, memory_bytes: Option<u64>) -> Result<(), ApiError> {
-    let Some(memory_bytes) = memory_bytes else { return Ok(()) };
+pub(super) async fn check_memory(seen: &Seen<'_>, spec: &JobSpec, memory: Option<&JobMemory>) -> Result<(), ApiError> {
+    let Some(memory_bytes) = memory.map(JobMemory::most_bytes) else { return Ok(()) };
     let Some(base) = seen.model(&spec.model).await?.info else { return Ok(()) };
     let mut references = Vec::with_capacity(spec.references.len());
     for reference in &spec.references {
@@ -82,7 +82,7 @@ pub(super) async fn check_memory(seen: &Seen<'_>, spec: &JobSpec, memory_bytes: 
     }
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let message = format!(
-        "the job would need about {:.1} GiB of memory and this machine has {:.1} GiB: take smaller models, LoRA, bfloat16 or a smaller \
+        "the job would need about {:.1} GiB of memory and the most that it can have here is {:.1} GiB: take smaller models, LoRA, bfloat16 or a smaller \
          micro_batch_tokens",
         gib(needed),
         gib(memory_bytes)

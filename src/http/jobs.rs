@@ -220,7 +220,7 @@ async fn create_job(
         Created::DryRun(Box::new(dry_runs::answer(&app, spec).await?))
     } else {
         let terms = user_limits::job_terms(&app, &caller, request.priority)?;
-        job_request::check_memory(&Seen::by(&caller, &app), &spec, app.settings().memory_bytes).await?;
+        job_request::check_memory(&Seen::by(&caller, &app), &spec, app.settings().memory.read().as_ref()).await?;
         job_request::check_disk(&Seen::by(&caller, &app), &spec, &app.settings().disk).await?;
         check_share(&app, &caller).await?;
         let job = app.store().insert_job(&spec, &Ownership::of(&caller, false), &terms).await?;

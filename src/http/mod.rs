@@ -26,8 +26,10 @@ mod file_overlap;
 mod file_request;
 mod files;
 mod form;
+mod form_body;
 mod frame;
 mod health;
+mod in_flight;
 mod inspections;
 mod job_request;
 mod jobs;
@@ -52,6 +54,7 @@ mod reference_scores;
 mod replay;
 mod serve;
 mod sharing;
+mod span;
 mod stream_tokens;
 mod tensorboard;
 mod tls;
@@ -70,7 +73,6 @@ use axum::{
     http::{Method, Uri},
     middleware,
 };
-use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
@@ -79,6 +81,7 @@ use self::{
     disk_room::Arriving,
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
+    in_flight::InFlight,
     live::Live,
     observe::observe,
     prometheus::Requests,
@@ -89,7 +92,7 @@ use self::{
 };
 pub use self::{cors::Origin, openapi::document, serve::serve, tls::certificate_expires_at, tls::tls};
 use crate::{
-    domain::{AllowedRemotes, QueueRules, RetentionDefaults},
+    domain::{AllowedRemotes, QueueRules, ReadMemory, RetentionDefaults},
     run_dir::Disk,
     store::Store,
 };
@@ -101,7 +104,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The largest file that may be uploaded, in bytes.
     pub max_upload_bytes: u64,
-    /// How many requests are worked on at once; more are told to come back.
+    /// How many requests are worked on at once, half of them with one key at most; more are told to come back.
     pub max_requests: usize,
     /// How many streams of events there are at once; one key has half of them at most.
     pub max_streams: usize,
@@ -121,8 +124,8 @@ pub struct Settings {
     pub disk: Disk,
     /// What is kept of jobs that do not say it.
     pub retention: RetentionDefaults,
-    /// The memory that one job can have at most, in bytes; not known, or none of this machine's, without a number.
-    pub memory_bytes: Option<u64>,
+    /// The memory that jobs find.
+    pub memory: ReadMemory,
 }
 
 /// Tells whether the worker is alive; http must not know the worker itself.
@@ -136,7 +139,7 @@ struct Inner {
     store: Store,
     settings: Settings,
     is_worker_alive: IsWorkerAlive,
-    in_flight: Semaphore,
+    in_flight: InFlight,
     keys_asked: KeysAsked,
     rate: Rate,
     requests: Requests,
@@ -159,7 +162,7 @@ impl App {
         for file in store.unchecked_files().await? {
             checks.begin(&file);
         }
-        let in_flight = Semaphore::new(settings.max_requests);
+        let in_flight = InFlight::new(settings.max_requests);
         let rate = Rate::new(settings.requests_per_second);
         let (keys_asked, requests) = (KeysAsked::default(), Requests::new());
         let live = Live::open(store.clone(), settings.max_streams).await?;
@@ -196,7 +199,7 @@ impl App {
             queue: QueueRules::new(1),
             disk: Disk::new(data_dir, 0),
             retention: RetentionDefaults::default(),
-            memory_bytes: None,
+            memory: ReadMemory::unknown(),
         };
         let store = Store::open(data_dir).await.expect("store");
         Self::open(store, settings, Arc::new(|| true)).await.expect("app")
@@ -214,7 +217,7 @@ impl App {
         &self.0.settings.data_dir
     }
 
-    fn in_flight(&self) -> &Semaphore {
+    fn in_flight(&self) -> &InFlight {
         &self.0.in_flight
     }
 

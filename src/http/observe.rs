@@ -16,6 +16,7 @@ use super::{
     App,
     error::{ApiError, ErrorCode},
     event_stream,
+    span::Span,
 };
 
 /// Names a request in the answer and in the log.
@@ -36,8 +37,10 @@ pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next
     let route = req.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     let route_text = route.as_ref().map_or("none", |r| r.as_str());
+    let mut traced = Span::begin(&method, route_text, req.headers(), id.to_str().unwrap_or_default());
     let mut response = answer(&app, route_text, req, next).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
+    traced.answered(response.status().as_u16());
     app.requests().count(&method, route_text, response.status().as_u16(), started.elapsed());
     span.in_scope(|| {
         tracing::info!(
@@ -56,7 +59,7 @@ async fn answer(app: &App, route: &str, req: Request, next: Next) -> Response {
         // Those that were open when a server ends come back all at once, and browsers do not come back after a refusal: they wait.
         app.live().may_open().await
     } else {
-        app.in_flight().try_acquire().ok()
+        app.in_flight().enter()
     };
     let Some(_permit) = permit else {
         return ApiError::new(ErrorCode::Overloaded, "too many requests at once: send it again in a moment")

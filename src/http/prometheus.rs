@@ -1,7 +1,7 @@
 //! `/metrics`: the server in numbers, for Prometheus. What the database knows is counted when it is asked for; requests are counted as
 //! they are answered.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::atomic::AtomicU64, time::Duration};
 
 use axum::{
     extract::State,
@@ -13,7 +13,7 @@ use prometheus_client::{
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
-        gauge::ConstGauge,
+        gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
@@ -25,7 +25,7 @@ use super::{
     access::{By, only_admins},
     error::ApiError,
 };
-use crate::store::Totals;
+use crate::{domain::JobMemory, store::Totals};
 
 /// The format's media type.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +45,16 @@ struct Answered {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Route {
     route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Slot {
+    slot: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Device {
+    device: String,
 }
 
 /// Requests, counted by route: never by address, or every id would be a series of its own.
@@ -80,7 +90,8 @@ impl Requests {
 
 /// The server in numbers, for Prometheus (admins)
 ///
-/// Jobs by status and owner, waits, run time, tokens, reference scores found and computed, slots, requests by route, memory, disk.
+/// Jobs by status and owner, waits, run time, step time, tokens, reference scores found and computed, slots, requests by route, memory, of
+/// devices too, disk.
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
     responses(
@@ -91,20 +102,28 @@ impl Requests {
 async fn get_metrics(State(app): State<App>, By(caller): By) -> Result<Response, ApiError> {
     only_admins(&caller)?;
     let totals = app.store().totals().await?;
-    let free = app.settings().disk.space().ok().map(|space| space.free_bytes);
+    let free_disk = app.settings().disk.space().ok().map(|space| space.free_bytes);
+    let machine = Machine { memory: app.settings().memory.read(), free_disk };
     let mut text = String::new();
     encode(&mut text, &app.requests().registry).map_err(ApiError::internal)?;
     // The first text ends where another begins.
     text.truncate(text.trim_end_matches("# EOF\n").len());
-    encode(&mut text, &of_totals(&totals, free)).map_err(ApiError::internal)?;
+    encode(&mut text, &of_totals(&totals, &machine)).map_err(ApiError::internal)?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 
-fn of_totals(totals: &Totals, free_bytes: Option<u64>) -> Registry {
+/// What the machine has left.
+#[derive(Debug, Default)]
+struct Machine {
+    memory: Option<JobMemory>,
+    free_disk: Option<u64>,
+}
+
+fn of_totals(totals: &Totals, machine: &Machine) -> Registry {
     let mut registry = Registry::with_prefix("mrpo");
     let gauge = |n: u64| ConstGauge::new(n as i64);
     let counter = |n: u64| ConstCounter::new(n);
-    let jobs = Family::<Vec<(String, String)>, prometheus_client::metrics::gauge::Gauge>::default();
+    let jobs = Family::<Vec<(String, String)>, Gauge>::default();
     for count in &totals.jobs {
         let owner = count.owner.as_ref().map_or_else(String::new, ToString::to_string);
         let labels = vec![("status".to_owned(), count.status.as_str().to_owned()), ("owner".to_owned(), owner)];
@@ -126,11 +145,25 @@ fn of_totals(totals: &Totals, free_bytes: Option<u64>) -> Registry {
     let (n_known, n_computed) = totals.scores;
     registry.register("reference_scores_found", "Scores of references that jobs found", counter(n_known));
     registry.register("reference_scores_computed", "Scores of references that jobs computed", counter(n_computed));
+    let step = Family::<Slot, Gauge<f64, AtomicU64>>::default();
+    for (slot, step_ms) in &totals.step_ms {
+        step.get_or_create(&Slot { slot: *slot }).set(step_ms / 1000.0);
+    }
+    let help = "What the latest step of the job in a slot took";
+    registry.register_with_unit("step_duration", help, Unit::Seconds, step);
     registry.register("slots_busy", "Slots that a run has", gauge(totals.n_busy_slots));
     if let Some(bytes) = resident_bytes() {
         registry.register_with_unit("process_resident_memory", "Memory of this process", Unit::Bytes, gauge(bytes));
     }
-    if let Some(bytes) = free_bytes {
+    let (free, all) = (Family::<Device, Gauge>::default(), Family::<Device, Gauge>::default());
+    for memory in machine.memory.iter().flat_map(JobMemory::devices) {
+        let device = Device { device: memory.device.clone() };
+        free.get_or_create(&device).set(memory.free_bytes as i64);
+        all.get_or_create(&device).set(memory.all_bytes as i64);
+    }
+    registry.register_with_unit("device_memory_free", "Memory that jobs could have, by device", Unit::Bytes, free);
+    registry.register_with_unit("device_memory", "Memory of what jobs compute on, by device", Unit::Bytes, all);
+    if let Some(bytes) = machine.free_disk {
         registry.register_with_unit("disk_free", "Free on the data directory's disk", Unit::Bytes, gauge(bytes));
     }
     registry
@@ -146,7 +179,10 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::JobStatus, store::JobCount};
+    use crate::{
+        domain::{DeviceMemory, JobStatus},
+        store::JobCount,
+    };
 
     #[test]
     fn numbers_are_told_in_the_format() {
@@ -159,14 +195,23 @@ mod tests {
         let jobs = vec![JobCount { status: JobStatus::Queued, owner: "ana".parse().ok(), n: 7 }];
         let mut text = String::new();
         encode(&mut text, &requests.registry).expect("written");
-        encode(&mut text, &of_totals(&Totals { jobs, waits: (2, 30), ..Totals::default() }, Some(9))).expect("written");
+        let memory = DeviceMemory { device: "cpu".to_owned(), free_bytes: 3, all_bytes: 4 };
+        let machine = Machine { memory: Some(JobMemory::Shared(memory)), free_disk: Some(9) };
+        encode(
+            &mut text,
+            &of_totals(&Totals { jobs, waits: (2, 30), step_ms: vec![(1, 250.0)], ..Totals::default() }, &machine),
+        )
+        .expect("written");
         for line in [
             "mrpo_http_requests_total{method=\"GET\",route=\"/v1/files/{file_id}\",status=\"404\"} 1",
             "mrpo_http_requests_total{method=\"other\",route=\"none\",status=\"404\"} 2",
             "mrpo_http_request_duration_seconds_count{route=\"/v1/files/{file_id}\"} 1",
             "mrpo_jobs{status=\"queued\",owner=\"ana\"} 7",
             "mrpo_job_wait_seconds_total 30",
+            "mrpo_step_duration_seconds{slot=\"1\"} 0.25",
             "mrpo_disk_free_bytes 9",
+            "mrpo_device_memory_free_bytes{device=\"cpu\"} 3",
+            "mrpo_device_memory_bytes{device=\"cpu\"} 4",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

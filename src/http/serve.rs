@@ -100,3 +100,27 @@ fn is_of_one_connection(e: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(e.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_head_that_trickles_is_given_up() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let app = App::for_tests(dir.path()).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        tokio::spawn(serve(listener, None, app, std::future::pending()));
+        client.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").await.expect("sent");
+        // From here on time passes as soon as everybody waits.
+        tokio::time::pause();
+        let started = tokio::time::Instant::now();
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(started.elapsed() >= MAX_HEAD_TIME);
+    }
+}

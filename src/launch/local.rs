@@ -15,14 +15,15 @@ use nix::{
     unistd::{Pid, setsid},
 };
 
-use super::{ProcessStatus, Stop, Work, environment};
+use super::{Gpus, ProcessStatus, Stop, Work, environment, gpus};
 use crate::run_dir::RunDir;
 
 /// Starts processes on this machine.
 #[derive(Debug)]
 pub struct Local {
     program: PathBuf,
-    device: &'static str,
+    /// Those of the slots; none: the processor.
+    gpus: Option<Gpus>,
     /// By run directory: this server's own children. They are waited for, or they would stay as zombies; and until one has
     /// taken its lock, only its handle tells that it lives.
     children: HashMap<PathBuf, Child>,
@@ -31,32 +32,33 @@ pub struct Local {
 impl Local {
     /// A launcher that computes on the processor. `program` is called as `program run DIR --device cpu`.
     pub fn on_cpu(program: PathBuf) -> Self {
-        Self { program, device: "cpu", children: HashMap::new() }
+        Self { program, gpus: None, children: HashMap::new() }
     }
 
-    /// A launcher whose slot N computes on GPU N.
-    pub fn on_cuda(program: PathBuf) -> Self {
-        Self { program, device: "cuda", children: HashMap::new() }
+    /// A launcher whose slots compute on GPUs.
+    pub fn on_gpus(program: PathBuf, gpus: Gpus) -> Self {
+        Self { program, gpus: Some(gpus), children: HashMap::new() }
     }
 
     pub(super) fn device(&self) -> &'static str {
-        self.device
+        if self.gpus.is_some() { "cuda" } else { "cpu" }
     }
 
     pub(super) fn launch(&mut self, dir: &RunDir, work: Work) -> io::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.stderr())?;
-        let device = match work {
-            Work::Train { slot } if self.device == "cuda" => format!("cuda:{slot}"),
-            _ => "cpu".to_owned(),
+        let gpu = match work {
+            Work::Train { slot } => self.gpus.as_ref().and_then(|gpus| gpus.uuid(slot)),
+            _ => None,
         };
         let mut command = Command::new(&self.program);
         command
             .arg("run")
             .arg(dir.root())
-            .args(["--device", &device])
+            .args(["--device", if gpu.is_some() { "cuda" } else { "cpu" }])
             .current_dir(dir.root())
             .env_clear()
             .envs(environment::inherited(work, std::env::vars_os()))
+            .envs(gpu.map(|uuid| (gpus::VISIBLE, uuid)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

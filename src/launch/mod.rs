@@ -3,11 +3,15 @@
 //! A launcher keeps nothing that a restart would lose: whether a process lives is told by the lock of its run directory.
 
 mod environment;
+mod gpus;
 mod local;
 
 use std::io;
 
-pub use self::local::Local;
+pub use self::{
+    gpus::{GpuError, Gpus},
+    local::Local,
+};
 use crate::run_dir::RunDir;
 
 /// Where processes are started.

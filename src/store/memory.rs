@@ -5,17 +5,18 @@ use sqlx::SqliteConnection;
 use super::{Result, column::from_json, history, jobs};
 use crate::domain::{JobId, JobSpec, Level, ModelInfo, needed_bytes};
 
-/// Whether a job needs no more than `free_bytes`; if it does, its row and its history say that it waits for them.
-pub(super) async fn fits(db: &mut SqliteConnection, id: &JobId, free_bytes: u64) -> Result<bool> {
+/// Whether a job needs no more than `free_bytes`, or more than `held_up_to`; if not, its row and its history say that it waits for them.
+pub(super) async fn fits(db: &mut SqliteConnection, id: &JobId, free_bytes: u64, held_up_to: u64) -> Result<bool> {
     let job = jobs::job(db, id).await?;
-    let Some(needed) = needed(db, id, &job.spec).await?.filter(|needed| *needed > free_bytes) else { return Ok(true) };
+    let lacks = |needed: &u64| *needed > free_bytes && *needed <= held_up_to;
+    let Some(needed) = needed(db, id, &job.spec).await?.filter(lacks) else { return Ok(true) };
     if job.standing.waits_for_bytes.is_none() {
         sqlx::query("update jobs set waits_for_bytes = ? where id = ?")
             .bind(needed as i64)
             .bind(id.as_str())
             .execute(&mut *db)
             .await?;
-        let said = "The job is next and waits for memory: it starts when a running job ends";
+        let said = "The job is next and waits for memory: it starts as soon as enough is free";
         history::insert_message(db, id, Level::Info, said).await?;
     }
     Ok(false)

@@ -270,8 +270,7 @@ fn standing(queue: &Queue, job: &Job, place: (&Lane, u64, u64), start: Option<i6
         (WaitCode::Disk, message)
     } else if let Some(bytes) = job.standing.waits_for_bytes.filter(|_| n_ahead == 0) {
         let gib = bytes as f64 / f64::from(1 << 30);
-        let message =
-            format!("it needs about {gib:.1} GiB of memory and less is free: it starts when a running job ends");
+        let message = format!("it needs about {gib:.1} GiB of memory and less is free: it starts as soon as that is");
         (WaitCode::Memory, message)
     } else if (n_ahead as usize) < queue.n_free() {
         (WaitCode::Starting, "a slot is free for it".to_owned())

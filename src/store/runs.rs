@@ -10,7 +10,7 @@ use super::{
     disk, history, memory, queue,
     transition::transition,
 };
-use crate::domain::{ExportId, InspectionId, JobId, JobStatus, Level, ModelId, QueueRules, RunId};
+use crate::domain::{ExportId, InspectionId, JobId, JobMemory, JobStatus, Level, ModelId, QueueRules, RunId};
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,18 +45,18 @@ pub struct Lease<'a> {
     pub expires_at: i64,
 }
 
-/// What is free for a job that starts, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is free for a job that starts.
+#[derive(Debug, Clone)]
 pub struct FreeRoom {
-    /// Memory, where that can be known and is this machine's.
-    pub memory_bytes: Option<u64>,
-    /// Disk beside what is kept free.
+    /// Memory, where that can be known.
+    pub memory: Option<JobMemory>,
+    /// Disk beside what is kept free, in bytes.
     pub disk_bytes: u64,
 }
 
 impl FreeRoom {
     /// Enough for everything.
-    pub const PLENTY: Self = Self { memory_bytes: None, disk_bytes: u64::MAX };
+    pub const PLENTY: Self = Self { memory: None, disk_bytes: u64::MAX };
 }
 
 /// A run that is worked on.
@@ -81,18 +81,19 @@ pub struct Run {
 impl Store {
     /// Takes the job that the rule of the queue puts first, makes it `running`, and gives its run a slot. `None` when nothing may
     /// start: nothing is queued, no slot is free, all owners of queued jobs have as many slots as they may, or the first job needs more
-    /// disk than is free, or more memory while others hold some. Nobody passes a job that waits for memory, so it waits no longer than they
-    /// run; nor one that waits for disk.
+    /// disk than is free, or more memory than is free while others hold some: jobs, or, on a device of its own, anybody. Nobody passes a
+    /// job that waits for memory, so it waits no longer than they run; nor one that waits for disk.
     pub async fn claim_job(&self, lease: &Lease<'_>, rules: &QueueRules, room: &FreeRoom) -> Result<Option<Run>> {
         // Asked without the write lock first: this is called several times a second and mostly in vain.
         let is_queued = "select exists (select 1 from jobs where status = 'queued')";
         if !sqlx::query_scalar(is_queued).fetch_one(&self.pool).await?
-            || free_slot(&mut *self.pool.acquire().await?, rules.n_slots).await?.is_none()
+            || free_slots(&mut *self.pool.acquire().await?, rules.n_slots).await?.is_empty()
         {
             return Ok(None);
         }
         let mut tx = self.write().await?;
-        let Some(slot) = free_slot(&mut tx, rules.n_slots).await? else { return Ok(None) };
+        let slots = free_slots(&mut tx, rules.n_slots).await?;
+        let Some(first) = slots.first() else { return Ok(None) };
         let queue = queue::read(&mut tx, rules, lease.now).await?;
         let Some(next) = queue.next() else { return Ok(None) };
         let job: JobId = sqlx::query_scalar::<_, String>("select id from jobs where seq = ?")
@@ -101,17 +102,23 @@ impl Store {
             .await?
             .parse()
             .map_err(|e| StoreError::Decode { what: "id", source: Box::new(e) })?;
-        // Memory is only waited for while something runs that will give some back.
-        let memory_bytes = room.memory_bytes.filter(|_| !queue.running.is_empty());
+        let memory = room.memory.as_ref();
+        let best = memory.and_then(|memory| memory.best_of(&slots));
+        // What no device could hold is left to fail and say so; alone on a machine that shares its memory it may yet do.
+        let held_up_to = match memory {
+            Some(JobMemory::Shared(_)) if queue.running.is_empty() => 0,
+            Some(JobMemory::Shared(_)) | None => u64::MAX,
+            Some(of_slots @ JobMemory::OfSlots(_)) => of_slots.most_bytes(),
+        };
         let mut fits = disk::fits(&mut tx, &job, room.disk_bytes).await?;
-        if let Some(free) = memory_bytes {
-            fits &= memory::fits(&mut tx, &job, free).await?;
+        if let Some((_, free_bytes)) = best {
+            fits &= memory::fits(&mut tx, &job, free_bytes, held_up_to).await?;
         }
         if !fits {
             tx.commit().await?;
             return Ok(None);
         }
-        let run = begin(&mut tx, &job, lease, slot).await?;
+        let run = begin(&mut tx, &job, lease, best.map_or(*first, |(slot, _)| slot)).await?;
         tx.commit().await?;
         Ok(Some(run))
     }
@@ -194,12 +201,12 @@ async fn begin(db: &mut SqliteConnection, job: &JobId, lease: &Lease<'_>, slot: 
 }
 
 /// The lowest device slot that no leased run has.
-async fn free_slot(db: &mut SqliteConnection, n_slots: u16) -> Result<Option<u16>> {
+async fn free_slots(db: &mut SqliteConnection, n_slots: u16) -> Result<Vec<u16>> {
     let taken: Vec<i64> =
         sqlx::query_scalar("select slot from runs where lease_owner is not null and slot is not null")
             .fetch_all(db)
             .await?;
-    Ok((0..n_slots).find(|slot| !taken.contains(&i64::from(*slot))))
+    Ok((0..n_slots).filter(|slot| !taken.contains(&i64::from(*slot))).collect())
 }
 
 /// A run, provided that `owner` still holds its lease.

@@ -18,7 +18,7 @@ pub struct JobCount {
 }
 
 /// Sums over everything that is still known.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Totals {
     /// Jobs by status and owner.
     pub jobs: Vec<JobCount>,
@@ -32,6 +32,8 @@ pub struct Totals {
     pub scores: (u64, u64),
     /// Slots that a run has.
     pub n_busy_slots: u64,
+    /// By slot, how long the latest step of the job there took, in milliseconds.
+    pub step_ms: Vec<(u16, f64)>,
 }
 
 impl Store {
@@ -56,7 +58,17 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
+        let step_ms = sqlx::query_as(
+            r#"select slot, "values" ->> '$.step_duration_ms' from runs
+               join metrics on metrics.job_id = runs.job_id and kind = 'training' and step =
+                   (select max(step) from metrics last where last.job_id = runs.job_id and last.kind = 'training')
+               where lease_owner is not null and slot is not null and "values" ->> '$.step_duration_ms' is not null
+               order by slot"#,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
         Ok(Totals {
+            step_ms,
             jobs,
             waits: (count(&row, "n_waits")?, count(&row, "waited")?),
             runs: (count(&row, "n_runs")?, count(&row, "ran")?),

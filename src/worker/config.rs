@@ -3,12 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    domain::{AllowedRemotes, QueueRules},
+    domain::{AllowedRemotes, QueueRules, ReadMemory},
     run_dir::Disk,
 };
-
-/// Tells how many bytes of memory are free, where that can be known.
-pub type FreeMemory = fn() -> Option<u64>;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -17,8 +14,8 @@ pub struct WorkerConfig {
     pub data_dir: PathBuf,
     /// How many jobs run at once, one per device, and whose.
     pub queue: QueueRules,
-    /// Asked how much memory is free before a job is started; not asked where jobs compute on devices with memory of their own.
-    pub free_memory: Option<FreeMemory>,
+    /// Asked how much memory there is before a job is started.
+    pub memory: ReadMemory,
     /// The disk that everything is kept on: nothing is started where it is low.
     pub disk: Disk,
     /// How many models are fetched at once.
@@ -47,7 +44,7 @@ impl WorkerConfig {
             disk: Disk::new(&data_dir, 0),
             data_dir,
             queue: QueueRules::new(n_slots),
-            free_memory: None,
+            memory: ReadMemory::unknown(),
             n_registrations: 2,
             n_inspections: 2,
             // The processor's and the disk's work: side by side none would be sooner.

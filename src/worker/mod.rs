@@ -17,10 +17,7 @@ mod start;
 
 use std::{collections::HashMap, io, sync::Arc};
 
-pub use self::{
-    config::{FreeMemory, WorkerConfig},
-    heartbeat::Heartbeat,
-};
+pub use self::{config::WorkerConfig, heartbeat::Heartbeat};
 use crate::{
     domain::RunId,
     launch::Launcher,

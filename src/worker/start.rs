@@ -16,7 +16,7 @@ impl Worker {
         let mut changed = false;
         loop {
             let room = FreeRoom {
-                memory_bytes: self.config.free_memory.and_then(|ask| ask()),
+                memory: self.config.memory.read(),
                 disk_bytes: self.free_disk_bytes.saturating_sub(self.config.disk.reserve_bytes()),
             };
             let Some(run) = self.store.claim_job(lease, &self.config.queue, &room).await? else { break };

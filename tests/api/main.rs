@@ -9,6 +9,7 @@ mod files;
 mod forms;
 mod given_scores;
 mod health;
+mod hostile;
 mod jobs;
 mod live;
 mod methods;

@@ -1,5 +1,6 @@
 //! Priorities, limits per user, places in the queue, and `/v1/queue`.
 
+use mrpo::domain::{DeviceMemory, JobMemory, ReadMemory};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -131,7 +132,9 @@ fn limits_are_per_user_and_name_the_way_out() {
 
 #[test]
 fn what_could_never_fit_is_refused() {
-    let server = Server::with(|settings| settings.memory_bytes = Some(1 << 28));
+    let memory = DeviceMemory { device: "cpu".into(), free_bytes: 0, all_bytes: 1 << 28 };
+    let server =
+        Server::with(|settings| settings.memory = ReadMemory::new(move || Some(JobMemory::Shared(memory.clone()))));
     let [root, ..] = team(&server);
     let body = shared_by(&root);
     let refused = root.post(JOBS, &body).error(400, "too_large");

@@ -13,8 +13,8 @@ use std::{
 
 use mrpo::{
     domain::{
-        AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, RetentionDefaults,
-        WeightsFormat,
+        AllowedRemotes, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, ReadMemory,
+        RetentionDefaults, WeightsFormat,
     },
     http::{self, App, Settings},
     run_dir::Disk,
@@ -30,7 +30,7 @@ use ureq::{
 };
 
 /// How long a test waits for what happens in the background.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server with a data directory of its own; both end with it.
 pub(crate) struct Server {
@@ -111,7 +111,7 @@ impl Server {
             queue: QueueRules::new(1),
             disk: Disk::new(data_dir.path(), 0),
             retention: RetentionDefaults::default(),
-            memory_bytes: None,
+            memory: ReadMemory::unknown(),
         };
         change(&mut settings);
         let worker_alive = Arc::new(AtomicBool::new(true));

@@ -7,7 +7,9 @@ mod exports;
 mod gpt2;
 mod previews;
 mod refusals;
+mod secrets;
 mod server;
+mod spans;
 mod stories;
 #[path = "../training/tiny.rs"]
 mod tiny;

@@ -15,9 +15,12 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::{
-    Agent,
-    http::{Request, Response},
+    Agent, SendBody,
+    config::ConfigBuilder,
+    http::{HeaderValue, Request, Response},
+    middleware::MiddlewareNext,
     tls::{Certificate, RootCerts, TlsConfig},
+    typestate::AgentScope,
     unversioned::multipart::{Form, Part},
 };
 
@@ -63,9 +66,33 @@ impl Answer {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with these flags besides.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (child, base) = spawn(directory.path(), &[]);
+        let (child, base) = spawn(directory.path(), flags);
         Self { child, base, agent: agent(TlsConfig::default()), directory }
+    }
+
+    /// One whose log, at this level, is in the file `log`.
+    pub(crate) fn start_with_log(level: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = command(directory.path());
+        command.env("RUST_LOG", level).stderr(std::fs::File::create(directory.path().join("log")).unwrap());
+        let (child, base) = listening(command);
+        Self { child, base, agent: agent(TlsConfig::default()), directory }
+    }
+
+    /// Shows a key with every request from now on.
+    pub(crate) fn use_key(&mut self, key: &str) {
+        let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
+        let show = move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
+            request.headers_mut().insert("authorization", value.clone());
+            next.handle(request)
+        };
+        self.agent = config(self.agent.config().tls_config().clone()).middleware(show).build().new_agent();
     }
 
     /// One that speaks TLS with the certificate of the fixtures, which its client trusts alone, and is configured by a file.
@@ -91,6 +118,12 @@ impl Server {
     /// Kills the server, not its runs.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Tells the server to stop, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
         self.child.wait().unwrap();
     }
 
@@ -120,7 +153,11 @@ impl Server {
     }
 
     pub(crate) fn get_range(&self, path: &str, range: &str) -> Answer {
-        read(self.agent.get(format!("{}{path}", self.base)).header("range", range).call().unwrap())
+        self.get_with(path, "range", range)
+    }
+
+    pub(crate) fn get_with(&self, path: &str, header: &str, value: &str) -> Answer {
+        read(self.agent.get(format!("{}{path}", self.base)).header(header, value).call().unwrap())
     }
 
     pub(crate) fn delete(&self, path: &str) -> Answer {
@@ -254,25 +291,33 @@ impl Drop for Server {
 }
 
 fn agent(tls: TlsConfig) -> Agent {
+    config(tls).build().new_agent()
+}
+
+fn config(tls: TlsConfig) -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
         .timeout_global(Some(Duration::from_mins(3)))
         .tls_config(tls)
-        .build()
-        .new_agent()
 }
 
 fn spawn(data: &Path, more: &[&str]) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mrpo"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--min-free-disk", "0", "--data-dir"])
-        .arg(data.join("data"))
-        .args(more)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = command(data);
+    command.args(more).stderr(Stdio::null());
+    listening(command)
+}
+
+fn command(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mrpo"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--min-free-disk", "0", "--data-dir"]);
+    command.arg(data.join("data")).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+/// Starts a server. Its process and where it listens.
+fn listening(mut command: Command) -> (Child, String) {
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let base = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("it says '{line}'")).trim().to_owned();

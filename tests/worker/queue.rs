@@ -1,11 +1,18 @@
 //! Who runs when, and why: stories of the queue with more than one user and more than one slot.
 
-use std::{collections::HashMap, fmt::Write, sync::atomic::AtomicU64, time::Instant};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use mrpo::{
-    domain::{JobId, JobStatus, Ownership, Priority, QueueRules, RunEvent},
+    domain::{DeviceMemory, JobId, JobMemory, JobStatus, Ownership, Priority, QueueRules, ReadMemory, RunEvent},
     store::{JobTerms, StoreError},
-    worker::FreeMemory,
 };
 
 use crate::{
@@ -33,11 +40,11 @@ struct Story {
 
 impl Story {
     async fn begin(rules: QueueRules) -> Self {
-        Self::with_memory(rules, None).await
+        Self::with_memory(rules, ReadMemory::unknown()).await
     }
 
-    async fn with_memory(rules: QueueRules, free: Option<FreeMemory>) -> Self {
-        let w = World::with_queue(rules.clone(), free).await;
+    async fn with_memory(rules: QueueRules, memory: ReadMemory) -> Self {
+        let w = World::with_queue(rules.clone(), memory).await;
         Self { w, rules, jobs: Vec::new(), text: String::new(), processes: HashMap::new() }
     }
 
@@ -193,14 +200,16 @@ async fn no_more_jobs_of_a_user_wait_than_allowed() {
     assert!(matches!(w.store.set_priority(&first, Priority::Low).await, Err(StoreError::NotWaiting { .. })));
 }
 
-/// What the machine of the next test has free.
-static FREE_BYTES: AtomicU64 = AtomicU64::new(1 << 20);
-
 #[tokio::test]
 async fn a_job_waits_for_memory_unless_nothing_else_runs() {
-    let free = || Some(FREE_BYTES.load(std::sync::atomic::Ordering::Relaxed));
+    let free_bytes = Arc::new(AtomicU64::new(1 << 20));
+    let told = free_bytes.clone();
+    let memory = ReadMemory::new(move || {
+        let free_bytes = told.load(Ordering::Relaxed);
+        Some(JobMemory::Shared(DeviceMemory { device: "cpu".into(), free_bytes, all_bytes: 1 << 40 }))
+    });
     let rules = QueueRules::new(3);
-    let mut s = Story::with_memory(rules, Some(free)).await;
+    let mut s = Story::with_memory(rules, memory).await;
     s.send("ana-1", Priority::Normal).await;
     s.send("bo-1", Priority::Normal).await;
     s.send("bo-2", Priority::Normal).await;
@@ -213,8 +222,29 @@ async fn a_job_waits_for_memory_unless_nothing_else_runs() {
     let said = s.w.said(&s.job("bo-1")).await;
     assert_eq!(said.iter().filter(|line| line.contains("waits for memory")).count(), 1, "{said:?}");
 
-    FREE_BYTES.store(1 << 40, std::sync::atomic::Ordering::Relaxed);
+    free_bytes.store(1 << 40, Ordering::Relaxed);
     s.text.clear();
     s.tell("").await;
     assert_eq!(s.text.matches("running").count(), 3, "{}", s.text);
+}
+
+#[tokio::test]
+async fn a_job_gets_the_gpu_with_the_most_memory_and_waits_while_somebody_else_has_it() {
+    let free_bytes = Arc::new(Mutex::new([1_u64 << 20, 0, 2 << 20]));
+    let told = free_bytes.clone();
+    let memory = ReadMemory::new(move || {
+        let of = |free_bytes| DeviceMemory { device: "a GPU".into(), free_bytes, all_bytes: 1 << 40 };
+        Some(JobMemory::OfSlots(told.lock().expect("not poisoned").map(of).to_vec()))
+    });
+    let mut s = Story::with_memory(QueueRules::new(3), memory).await;
+    s.send("ana-1", Priority::Normal).await;
+    s.send("bo-1", Priority::Normal).await;
+    s.tell("").await;
+    assert!(!s.text.contains("running") && s.text.contains("needs about 0.1 GiB of memory"), "{}", s.text);
+    *free_bytes.lock().expect("not poisoned") = [1 << 30, 1 << 20, 2 << 30];
+    s.text.clear();
+    s.tell("").await;
+    for line in ["ana-1  normal  running in slot 2", "bo-1   normal  running in slot 0"] {
+        assert!(s.text.contains(line), "{}", s.text);
+    }
 }

@@ -31,6 +31,7 @@ async fn a_job_from_the_queue_to_its_model() {
     process.say(progress(1, 4));
     process.say(checkpoint(2));
     w.is(&["first running 1/4", "second queued"]).await;
+    assert_eq!(w.store.totals().await.expect("counted").step_ms, [(0, 250.0)]);
     // Two seconds for one step, three steps left.
     assert_eq!(w.store.job(&first).await.expect("found").estimated_finish, Some(BEGIN + 5 + 6));
 

@@ -7,11 +7,11 @@ use std::{
 };
 
 use mrpo::{
-    domain::{EventRecord, FilePurpose, JobId, ModelId, Ownership, QueueRules, RunEvent, RunId, Viewer},
+    domain::{EventRecord, FilePurpose, JobId, ModelId, Ownership, QueueRules, ReadMemory, RunEvent, RunId, Viewer},
     launch::{Launcher, Local},
     run_dir::{JsonLines, RunDir, RunLock},
     store::{FileQuery, JobQuery, JobTerms, Store},
-    worker::{FreeMemory, Worker, WorkerConfig},
+    worker::{Worker, WorkerConfig},
 };
 use tempfile::TempDir;
 
@@ -45,9 +45,9 @@ impl World {
     }
 
     /// The same with slots and limits.
-    pub(crate) async fn with_queue(queue: QueueRules, free_memory: Option<FreeMemory>) -> Self {
+    pub(crate) async fn with_queue(queue: QueueRules, memory: ReadMemory) -> Self {
         let mut world = Self::new().await;
-        let config = WorkerConfig { queue, free_memory, ..WorkerConfig::new(world.dir.path().to_owned(), 1) };
+        let config = WorkerConfig { queue, memory, ..WorkerConfig::new(world.dir.path().to_owned(), 1) };
         let launcher = Launcher::Local(Local::on_cpu("/bin/true".into()));
         world.worker = Worker::new(world.store.clone(), launcher, config);
         world

@@ -4,12 +4,13 @@ use std::{num::NonZero, path::Path};
 
 use mrpo::{
     http,
+    launch::Gpus,
     model::device::{free_host_memory_bytes, host_memory_bytes},
 };
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Report, size};
-use crate::config::{Device, ServeArgs, ServeConfig};
+use crate::config::{ServeArgs, ServeConfig};
 
 /// Connections, streams and files of a busy server.
 const MANY_FILES: u64 = 8192;
@@ -19,7 +20,6 @@ const DAY_S: i64 = 86_400;
 
 /// What a server would be told; nothing where it would not start.
 pub(super) fn config(args: ServeArgs, report: &mut Report) -> Option<ServeConfig> {
-    let is_on_cuda = args.device == Device::Cuda;
     let config = match args.resolve() {
         Ok(config) => config,
         Err(e) => {
@@ -28,12 +28,6 @@ pub(super) fn config(args: ServeArgs, report: &mut Report) -> Option<ServeConfig
         }
     };
     report.ok("config", format!("valid; listens on {}, {} slots", config.listen, config.api.queue.n_slots));
-    if is_on_cuda {
-        report.ok(
-            "devices",
-            format!("{} GPUs are enough for {} slots", config.api.queue.n_slots, config.api.queue.n_slots),
-        );
-    }
     if let Some((certificate, key)) = &config.tls {
         match http::tls(certificate, key) {
             Ok(_) => expiry(certificate, report),
@@ -62,9 +56,12 @@ fn expiry(certificate: &Path, report: &mut Report) {
 /// Looks at what every server needs.
 pub(super) fn look(report: &mut Report) {
     let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    match mrpo::model::device::gpu_names() {
-        Ok(names) if !names.is_empty() => report.ok("devices", format!("{n_cores} cores, GPUs: {}", names.join(", "))),
-        _ => report.ok("devices", format!("{n_cores} cores, no GPU that this program can use")),
+    match Gpus::find() {
+        Ok(gpus) if !gpus.names().is_empty() => {
+            report.ok("devices", format!("{n_cores} cores, GPUs: {}", gpus.names().join(", ")));
+        }
+        // A machine without is none the worse: where a server is told to use one, its configuration fails.
+        _ => report.ok("devices", format!("{n_cores} cores, no GPU")),
     }
     match (free_host_memory_bytes(), host_memory_bytes()) {
         (Some(free), Some(total)) if free < total / 20 => {

@@ -18,15 +18,6 @@ use candle_core::{
 
 use crate::model::device::Memory;
 
-/// What the GPUs of this machine are called. Takes none of their memory.
-pub(in crate::model) fn gpu_names() -> Result<Vec<String>> {
-    guarded(|| {
-        result::init().w()?;
-        let name = |ordinal| result::device::get(ordinal).and_then(result::device::get_name).w();
-        (0..result::device::get_count().w()?).map(name).collect()
-    })
-}
-
 /// What a GPU is called.
 pub(in crate::model) fn name(device: &Device) -> Result<String> {
     device.as_cuda_device()?.cuda_stream().context().name().w()

@@ -27,6 +27,6 @@ mod rope;
 mod rows;
 
 #[cfg(feature = "cuda")]
-pub(in crate::model) use device::{gpu_names, memory, name, open};
+pub(in crate::model) use device::{memory, name, open};
 #[cfg(feature = "cuda")]
 pub(super) use kernels::Cuda;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens many streams of one job's events and tells what they cost: the server's memory, and how late events come.
 
-    benches/streams/streams.py http://127.0.0.1:8111 ftjob-... --readers 1000 --seconds 30 \
+    benches/service/streams.py http://127.0.0.1:8111 ftjob-... --readers 1000 --seconds 30 \
         --pid SERVER_PID --events DATA_DIR/runs/RUN/events.jsonl
 
 The job should be running. `lag` is from the moment the run wrote an event to the moment a reader has it, on this machine's clock, the time
