@@ -12,10 +12,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use mrpo::{
-    domain::{AllowedHosts, DeviceMemory, JobMemory, QueueRules, ReadMemory},
+    domain::{AllowedHosts, DeviceMemory, JobMemory, QueueRules, ReadMemory, RetentionDefaults},
     http::{Origin, Settings},
     launch::Gpus,
     model::device,
+    run_dir::Disk,
 };
 
 pub(crate) use self::file::with_file;
@@ -47,6 +48,15 @@ pub(crate) struct ServeArgs {
     /// default.
     #[arg(long, env = "MRPO_MAX_DISK_PER_USER", value_name = "BYTES")]
     pub(crate) max_disk_per_user: Option<NonZeroU64>,
+    /// So much of the disk stays free: below, uploads and exports are refused and jobs wait; below half of it jobs that run are paused.
+    #[arg(long, env = "MRPO_MIN_FREE_DISK", default_value_t = 2 << 30, value_name = "BYTES")]
+    pub(crate) min_free_disk: u64,
+    /// How many of a job's newest checkpoints are kept where the job does not say it. All by default.
+    #[arg(long, env = "MRPO_KEEP_CHECKPOINTS", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    pub(crate) keep_checkpoints: Option<u32>,
+    /// After how many days from a job's end its run's files go, where the job does not say it; the model it made stays. Never by default.
+    #[arg(long, env = "MRPO_KEEP_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500), value_name = "N")]
+    pub(crate) keep_days: Option<u32>,
     /// What jobs compute on: `cpu`, or `cuda`: slot N takes GPU N.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
@@ -173,7 +183,6 @@ impl ServeArgs {
             otlp_endpoint: self.otlp_endpoint,
             tls: self.tls_cert.zip(self.tls_key),
             api: Settings {
-                data_dir,
                 max_upload_bytes: self.max_upload_bytes,
                 max_requests: MAX_REQUESTS,
                 max_streams: self.max_streams,
@@ -189,7 +198,10 @@ impl ServeArgs {
                     max_waiting_per_user: self.max_queued_per_user.map(NonZeroU32::get),
                     max_disk_bytes_per_user: self.max_disk_per_user.map(NonZeroU64::get),
                 },
+                disk: Disk::new(&data_dir, self.min_free_disk),
+                retention: RetentionDefaults { keep_last: self.keep_checkpoints, keep_days: self.keep_days },
                 memory,
+                data_dir,
             },
         })
     }
@@ -211,6 +223,7 @@ impl ServeArgs {
             ("listen", quoted(self.listen.to_string())),
             ("data-dir", path(&self.data_dir)),
             ("device", quoted(if self.device == Device::Cuda { "cuda".into() } else { "cpu".into() })),
+            ("min-free-disk", self.min_free_disk.to_string()),
             ("max-upload-bytes", self.max_upload_bytes.to_string()),
             ("allow-path-models", self.allow_path_models.to_string()),
             ("allow-remote", list(self.allow_remote.clone())),
@@ -226,6 +239,8 @@ impl ServeArgs {
             ("max-running-per-user", self.max_running_per_user.map(|n| n.get().into())),
             ("max-queued-per-user", self.max_queued_per_user.map(|n| n.get().into())),
             ("max-disk-per-user", self.max_disk_per_user.map(NonZeroU64::get)),
+            ("keep-checkpoints", self.keep_checkpoints.map(u64::from)),
+            ("keep-days", self.keep_days.map(u64::from)),
         ];
         entries.extend(limits.into_iter().filter_map(|(name, limit)| Some((name, limit?.to_string()))));
         entries.extend(self.otlp_endpoint.iter().map(|url| ("otlp-endpoint", quoted(url.clone()))));
@@ -295,9 +310,11 @@ mod tests {
     fn what_is_printed_is_a_configuration_file() {
         use clap::CommandFactory;
         let limits = ["--slots=2", "--max-running-per-user=1", "--max-queued-per-user=1", "--max-disk-per-user=1"];
+        let kept = ["--keep-checkpoints=1", "--keep-days=1"];
         let words = ["mrpo", "--tls-cert=a", "--tls-key=b", "--cors-origin=https://a", "--otlp-endpoint=http://b"]
             .into_iter()
-            .chain(limits);
+            .chain(limits)
+            .chain(kept);
         let args = Typed::try_parse_from(words).expect("parses").serve;
         let text: String = args.entries().iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         let table: toml::Table = text.parse().expect("TOML");

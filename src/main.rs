@@ -54,6 +54,14 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Looks for what is wrong with a data directory and this machine, without changing anything, also while a server works.
+    Doctor {
+        #[command(flatten)]
+        serve: ServeArgs,
+        /// Prints one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Writes a data directory into one file, while a server works on it.
     Backup(commands::backup::BackupArgs),
     /// Makes a data directory of a backup.
@@ -94,6 +102,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo(args) => mrpo::demo::run(args),
         Command::Config { command: ConfigCommand::Check(args) } => commands::config::check(args),
+        Command::Doctor { serve, json } => commands::doctor::doctor(serve, json),
         Command::Backup(args) => commands::backup::backup(&args),
         Command::Restore(args) => commands::backup::restore(&args),
         Command::Keys(args) => commands::keys::keys(args),

@@ -12,6 +12,7 @@
 //! export/                 what an export makes; whole when the run has succeeded
 //! ```
 
+mod checkpoints;
 mod disk;
 mod lines;
 mod scores;
@@ -30,7 +31,8 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::{
-    disk::free_disk_bytes,
+    checkpoints::Reading,
+    disk::{AskSpace, Disk, Space, free_disk_bytes},
     scores::{ScoresIn, read_all_scores},
 };
 use crate::domain::{EventRecord, HashedFile, RunSpec};
@@ -215,26 +217,6 @@ impl RunDir {
     pub fn read_events(&self, offset: u64, max_bytes: u64) -> io::Result<(Vec<ReadEvent>, u64)> {
         let (lines, next) = lines::read(&self.events(), offset, max_bytes)?;
         Ok((lines.into_iter().map(|(offset, record)| ReadEvent { offset, record }).collect(), next))
-    }
-
-    /// The complete checkpoints, oldest first: those under a final name and with a manifest.
-    pub fn list_checkpoints(&self) -> io::Result<Vec<(u64, PathBuf)>> {
-        let mut found = Vec::new();
-        let entries = match std::fs::read_dir(self.checkpoints()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
-            other => other?,
-        };
-        for entry in entries {
-            let path = entry?.path();
-            let step = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step-")?.parse().ok());
-            if let Some(step) = step
-                && path.join(Self::MANIFEST).is_file()
-            {
-                found.push((step, path));
-            }
-        }
-        found.sort();
-        Ok(found)
     }
 }
 

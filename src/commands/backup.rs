@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use fs_err::{self as fs, os::unix::fs::OpenOptionsExt};
-use mrpo::store::{Store, unix_now};
+use mrpo::{
+    run_dir::Reading,
+    store::{Store, unix_now},
+};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
@@ -135,6 +138,8 @@ fn add_directory(archive: &mut Builder<impl io::Write>, data_dir: &Path, below: 
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e.into()),
     };
+    // What is listed here is still there when its turn comes, and what a job goes on from with it.
+    let _reading = if below.ends_with("checkpoints") { Reading::begin(&data_dir.join(below)).ok() } else { None };
     for entry in entries {
         let entry = entry?;
         let name = below.join(entry.file_name());

@@ -58,10 +58,13 @@ async fn serve_until_told(config: ServeConfig) -> Result<()> {
         remotes: config.api.remotes.clone(),
         webhook_hosts: config.api.webhook_hosts.clone(),
         queue: config.api.queue.clone(),
+        disk: config.api.disk.clone(),
         memory: config.api.memory.clone(),
         ..WorkerConfig::new(config.api.data_dir.clone(), config.api.queue.n_slots)
     };
     let worker = Worker::new(store.clone(), launcher, worker_config);
+    // Before anything is uploaded or started.
+    worker.remove_orphans().await?;
     let heartbeat = worker.heartbeat();
     let (stop_worker, worker_stopped) = tokio::sync::oneshot::channel::<()>();
     let working = tokio::spawn(worker.run(async {

@@ -21,7 +21,8 @@ const VARIABLE: &str = "MRPO_CONFIG";
 /// # Errors
 /// If the file cannot be read, or says what no flag does.
 pub(crate) fn with_file(typed: Vec<OsString>, variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<OsString>> {
-    let takes_a_file = typed.get(1).is_some_and(|command| command == "serve" || command == "config");
+    let takes_a_file =
+        typed.get(1).is_some_and(|command| ["serve", "config", "doctor"].iter().any(|takes| command == takes));
     let Some(path) = named(&typed).or_else(|| variable(VARIABLE)).filter(|_| takes_a_file) else { return Ok(typed) };
     let shown = path.to_string_lossy().into_owned();
     let text = fs_err::read_to_string(&path).context("the configuration file")?;

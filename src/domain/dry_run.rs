@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Distribution, ModelId, ReferenceFitness, TrainSpec};
+use super::{Distribution, ModelId, ReferenceFitness, Retention, TrainSpec};
 
 /// The question, complete in itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct DryRunSpec {
     pub train: TrainSpec,
     /// What it would compute on: `cpu` or `cuda`. The dry run itself always takes the processor.
     pub device: String,
+    /// What of the job would be kept on the disk.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 impl DryRunSpec {
@@ -136,9 +139,11 @@ pub enum DryRunPhase {
 pub struct DiskEstimate {
     /// One checkpoint: adapter or weights, and the optimizer's moments.
     pub checkpoint_bytes: u64,
-    /// How many there will be; all are kept.
+    /// How many will be written.
     pub n_checkpoints: u64,
-    /// All of them.
+    /// The most of them that are there at once, as the job's `retention` has it.
+    pub n_at_once: u64,
+    /// The most they take together: of all but the newest two only the model stays.
     pub total_bytes: u64,
     /// What is free where runs lie.
     pub free_bytes: u64,

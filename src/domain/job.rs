@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 
 use super::{
     Failure, FileId, Hyperparameters, JobId, Method, MethodKind, MethodRequest, ModelId, Ownership, Priority, Problems,
-    Reference, ReferenceListId, ReferencesRequest, RunId, ScoringCount, WeightConvention, Weighting,
-    validate_references,
+    Reference, ReferenceListId, ReferencesRequest, Retention, RetentionDefaults, RetentionRequest, RunId, ScoringCount,
+    WeightConvention, Weighting, validate_references,
 };
 
 /// `POST /v1/fine_tuning/jobs`, as a client writes it.
@@ -36,6 +36,9 @@ pub struct JobRequest {
     /// How soon it is to run beside others; `normal` when absent, `high` is an admin's to give.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// What of it is kept on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionRequest>,
     /// Only tell what the job would take and what its references are; none is created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -64,6 +67,9 @@ pub struct JobSpec {
     pub references: Vec<Reference>,
     /// All settings.
     pub hyperparameters: Hyperparameters,
+    /// What of it is kept on the disk.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 impl JobRequest {
@@ -123,7 +129,14 @@ impl JobSpec {
             reference_list,
             references,
             hyperparameters,
+            retention: Retention::default(),
         }
+    }
+
+    /// Fills in what is kept, where it was not said as the operator has.
+    pub fn resolve_retention(&mut self, request: &JobRequest, defaults: RetentionDefaults, problems: &mut Problems) {
+        let has_validation = request.validation_file.is_some();
+        self.retention = Retention::resolve(request.retention.as_ref(), defaults, has_validation, problems);
     }
 }
 
@@ -364,6 +377,8 @@ pub struct Standing {
     pub class: Priority,
     /// The bytes of memory it waits for, being next.
     pub waits_for_bytes: Option<u64>,
+    /// The bytes of disk it waits for, being next.
+    pub waits_for_disk_bytes: Option<u64>,
 }
 
 #[cfg(test)]

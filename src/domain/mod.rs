@@ -5,6 +5,7 @@ mod dataset_format;
 mod dataset_statistics;
 mod delivery;
 mod device_memory;
+mod disk;
 mod dry_run;
 mod event;
 mod export;
@@ -31,6 +32,7 @@ mod range;
 mod reference_list;
 mod reference_score;
 mod remote;
+mod retention;
 mod run_spec;
 mod scores_summary;
 mod sides;
@@ -43,6 +45,7 @@ pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
 pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
 pub use delivery::{Attempt, Delivery, DeliveryStatus, DueDelivery, WebhookEvent, WebhookEventType};
 pub use device_memory::{DeviceMemory, JobMemory, ReadMemory};
+pub use disk::{CheckpointBytes, needed_disk_bytes};
 pub use dry_run::{
     DatasetOutlook, DiskEstimate, DryRun, DryRunPhase, DryRunSpec, FileOutlook, MemoryEstimate, MemoryPhase,
     ScoringTime, TimeEstimate, TokenLengths, Warning, WarningCode,
@@ -79,6 +82,7 @@ pub use range::{Bound, Limit, Range, range_of};
 pub use reference_list::{MAX_REFERENCES, Reference, ReferenceList, validate_references};
 pub use reference_score::{ReferenceScore, ScoreKey, ScorePrecision, ScoringCount};
 pub use remote::{RemoteDialect, RemoteModel, RemoteRecord, RemoteTokenizer};
+pub use retention::{BestBy, Retention, RetentionDefaults, RetentionRequest};
 pub use run_spec::{RegisterSpec, ResolvedReference, RunSpec, TrainSpec};
 pub use scores_summary::ScoresSummary;
 pub use sides::Sides;

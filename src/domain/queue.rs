@@ -227,6 +227,8 @@ pub enum WaitCode {
     UserLimit,
     /// It is next, and less memory is free than it needs.
     Memory,
+    /// It is next, and less disk is free than it needs.
+    Disk,
     /// Nothing: it starts in a moment.
     Starting,
 }

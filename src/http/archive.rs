@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::{download::attachment, error::ApiError};
+use crate::run_dir::Reading;
 
 /// Bytes handed to the connection at a time; up to [`N_WAITING`] of them wait for a slow client.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -34,6 +35,9 @@ pub(super) struct Archive {
     pub grows: bool,
     /// Unix time in seconds that the entries carry.
     pub modified_at: i64,
+    /// Keeps the files where they are while they are sent.
+    #[expect(dead_code, reason = "held for as long as the archive is written, and asked nothing")]
+    pub reading: Option<Reading>,
 }
 
 impl Archive {

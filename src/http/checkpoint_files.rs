@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{CheckpointId, HashedFile, JobId},
-    run_dir::{CheckpointManifest, RunDir, read_json},
+    run_dir::{CheckpointManifest, Reading, RunDir, read_json},
     store::{Checkpoint, Page},
 };
 
@@ -99,7 +99,7 @@ async fn get_checkpoint_file(
     Path((job, id, name)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Saved { directory, manifest, .. } = saved(&app, &job.parse()?, &id.parse()?).await?;
+    let Saved { directory, manifest, reading: _reading, .. } = saved(&app, &job.parse()?, &id.parse()?).await?;
     let Some(file) = manifest.files.into_iter().find(|file| file.name == name) else {
         let message = "the checkpoint has no such file; GET .../files lists what it has";
         return Err(ApiError::new(ErrorCode::FileNotFound, message));
@@ -129,12 +129,13 @@ async fn get_checkpoint_archive(
     State(app): State<App>,
     Path((job, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let Saved { checkpoint, directory, manifest } = saved(&app, &job.parse()?, &id.parse()?).await?;
+    let Saved { checkpoint, directory, manifest, reading } = saved(&app, &job.parse()?, &id.parse()?).await?;
     let manifest_bytes = tokio::fs::metadata(directory.join(RunDir::MANIFEST)).await?.len();
     let mut files: Vec<_> = manifest.files.into_iter().map(|file| (file.name, file.size_bytes)).collect();
     files.push((RunDir::MANIFEST.to_owned(), manifest_bytes));
     let name = RunDir::checkpoint_name(checkpoint.step);
-    Archive { name, directory, files, grows: false, modified_at: checkpoint.created_at }.respond()
+    Archive { name, directory, files, grows: false, modified_at: checkpoint.created_at, reading: Some(reading) }
+        .respond()
 }
 
 /// A checkpoint as it lies on the disk.
@@ -142,6 +143,8 @@ struct Saved {
     checkpoint: Checkpoint,
     directory: PathBuf,
     manifest: CheckpointManifest,
+    /// Nothing of it is removed until this is dropped.
+    reading: Reading,
 }
 
 async fn saved(app: &App, job: &JobId, id: &CheckpointId) -> Result<Saved, ApiError> {
@@ -152,10 +155,13 @@ async fn saved(app: &App, job: &JobId, id: &CheckpointId) -> Result<Saved, ApiEr
     };
     let run = RunDir::new(app.data_dir().join("runs").join(run_id.as_str()));
     let directory = run.checkpoints().join(&checkpoint.directory);
-    let path = directory.join(RunDir::MANIFEST);
-    let read = tokio::task::spawn_blocking(move || read_json::<CheckpointManifest>(&path)).await;
-    let manifest = match read.map_err(ApiError::internal)? {
-        Ok(manifest) => manifest,
+    let (home, path) = (directory.clone(), directory.join(RunDir::MANIFEST));
+    let read = tokio::task::spawn_blocking(move || {
+        let reading = Reading::begin(&home)?;
+        read_json::<CheckpointManifest>(&path).map(|manifest| (manifest, reading))
+    });
+    let (manifest, reading) = match read.await.map_err(ApiError::internal)? {
+        Ok(read) => read,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let message = format!("the files of checkpoint '{id}' are no longer on this server");
             return Err(ApiError::new(ErrorCode::CheckpointNotFound, message).caused_by(e));
@@ -165,5 +171,5 @@ async fn saved(app: &App, job: &JobId, id: &CheckpointId) -> Result<Saved, ApiEr
     if let Some(HashedFile { name, .. }) = manifest.files.iter().find(|file| !is_plain(&file.name)) {
         return Err(ApiError::internal(format!("the manifest of checkpoint {id} names '{name}', which is a path")));
     }
-    Ok(Saved { checkpoint, directory, manifest })
+    Ok(Saved { checkpoint, directory, manifest, reading })
 }

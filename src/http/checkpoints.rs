@@ -10,7 +10,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     error::ApiError,
-    extract::{Id, Query},
+    extract::{Id, Path, Query},
+    files::Deleted,
     paging::{List, PageQuery},
 };
 use crate::{
@@ -20,7 +21,10 @@ use crate::{
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list_job_checkpoints))
+    OpenApiRouter::new()
+        .routes(routes!(list_job_checkpoints))
+        .routes(routes!(delete_job_checkpoint))
+        .routes(routes!(delete_run_data))
 }
 
 /// A checkpoint.
@@ -87,4 +91,44 @@ async fn list_job_checkpoints(
 ) -> Result<axum::Json<List<CheckpointObject>>, ApiError> {
     let page = app.store().checkpoints(&id, query.after()?.as_ref(), query.limit(10)?).await?;
     Ok(axum::Json(List::of(page, |checkpoint| checkpoint.id.to_string(), CheckpointObject::from)))
+}
+
+/// Deletes a checkpoint
+///
+/// It is gone at once, with the model it is served as, and its files a moment later. What its job goes on from stays, and what is still
+/// used: by a job, an export, a reference list, or as the files of another model, such as the one the job made.
+#[utoipa::path(
+    delete, path = "/v1/fine_tuning/jobs/{job_id}/checkpoints/{checkpoint_id}", tag = "checkpoints",
+    params(("job_id" = String, Path, description = "The job"), ("checkpoint_id" = String, Path, description = "The checkpoint")),
+    responses(
+        (status = 200, description = "Deleted", body = Deleted),
+        (status = 404, description = "No such checkpoint"),
+        (status = 409, description = "Something still uses it"),
+    )
+)]
+async fn delete_job_checkpoint(
+    State(app): State<App>,
+    Path((job, id)): Path<(String, String)>,
+) -> Result<axum::Json<Deleted>, ApiError> {
+    let id: CheckpointId = id.parse()?;
+    app.store().delete_checkpoint(&job.parse()?, &id).await?;
+    Ok(Deleted::new(id, "fine_tuning.job.checkpoint"))
+}
+
+/// Deletes the files of a job's run
+///
+/// What an ended job has left on the disk: its checkpoints, what it has written for TensorBoard, its log. The job stays with its events and
+/// metrics, and so do the model it made and every checkpoint that something uses, each until nothing does.
+#[utoipa::path(
+    delete, path = "/v1/fine_tuning/jobs/{job_id}/run", tag = "fine-tuning jobs",
+    params(("job_id" = String, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The files are being removed, or have been", body = Deleted),
+        (status = 404, description = "No such job"),
+        (status = 409, description = "The job has not ended"),
+    )
+)]
+async fn delete_run_data(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<Deleted>, ApiError> {
+    app.store().remove_run_data(&id).await?;
+    Ok(Deleted::new(id, "fine_tuning.job.run"))
 }

@@ -394,6 +394,16 @@ impl From<io::Error> for ApiError {
 }
 
 impl ApiError {
+    /// Less than what is kept free would be left.
+    pub(super) fn disk_low(reserve_bytes: u64) -> Self {
+        let message = format!(
+            "less than {} MiB would be left free on the server's disk, and so much is kept for the work under way: delete files, \
+             exports or runs that nobody needs (DELETE /v1/fine_tuning/jobs/{{job_id}}/run), then send it again",
+            reserve_bytes >> 20
+        );
+        Self::new(ErrorCode::DiskFull, message)
+    }
+
     /// A write failed because nothing is left to write on.
     pub(super) fn disk_full(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(

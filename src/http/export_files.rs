@@ -56,7 +56,7 @@ async fn get_export_content(
         (_, last) => {
             let files = files.into_iter().chain(last).map(|file| (file.name, file.size_bytes)).collect();
             let modified_at = export.finished_at.unwrap_or(export.created_at);
-            Archive { name: export.name(), directory, files, grows: false, modified_at }.respond()
+            Archive { name: export.name(), directory, files, grows: false, modified_at, reading: None }.respond()
         }
     }
 }

@@ -8,11 +8,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     access::By,
+    disk_room::{check_free, check_share},
     error::{ApiError, ErrorCode},
     extract::{Id, Json, Query},
     files::Deleted,
     paging::{List, PageQuery},
-    user_limits::check_disk,
 };
 use crate::domain::{
     ExportDtype, ExportFormat, ExportId, ExportRecord, ExportStatus, Failure, HashedFile, ModelId, ModelStatus,
@@ -112,6 +112,7 @@ impl From<ExportRecord> for ExportObject {
         (status = 409, description = "The model is not ready (`not_ready`), or this user has as much on disk as one may have (`disk_limit`)"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not JSON"),
+        (status = 507, description = "The server's disk would be too full"),
     )
 )]
 async fn create_export(
@@ -134,7 +135,8 @@ async fn create_export(
             format!("the model '{id}' cannot be exported: {}; export a model with weights", WeightsFormat::NOT_A_MODEL);
         return Err(ApiError::invalid_at("/model", "reference_only", message));
     }
-    check_disk(&app, &caller, 1).await?;
+    check_free(&app, info.size_bytes)?;
+    check_share(&app, &caller).await?;
     Ok(axum::Json(app.store().insert_export(&id, request.format, dtype, caller.user.as_ref()).await?.into()))
 }
 

@@ -12,14 +12,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     access::By,
+    disk_room::Room,
     download::Download,
     error::ApiError,
-    extract::{Id, Query},
+    extract::{Id, Query, refuse_body},
     file_object::FileObject,
     file_request::{self, FileRequest},
     form::{self, Shape},
     paging::{self, List},
-    user_limits::check_disk,
 };
 use crate::{
     domain::{DatasetFormat, FileId, FilePurpose, FileRecord, FileStatus, Ownership},
@@ -132,16 +132,25 @@ impl Deleted {
         (status = 409, description = "This user has as much on disk as one may have: `disk_limit`"),
         (status = 413, description = "The file is larger than this server allows"),
         (status = 415, description = "The body is not a multipart form"),
-        (status = 507, description = "The server's disk is full; nothing was kept"),
+        (status = 507, description = "The server's disk is full, or would be too full; nothing was kept"),
     )
 )]
 async fn upload_file(State(app): State<App>, By(caller): By, req: Request) -> Result<axum::Json<FileObject>, ApiError> {
-    let form = form::receive(req, &UPLOAD, app.temp_file(), app.settings().max_upload_bytes).await?;
+    let mut room = match Room::for_form(&app, &caller, req.headers()).await {
+        Ok(room) => room,
+        Err(refusal) => {
+            refuse_body(req).await;
+            return Err(refusal);
+        }
+    };
+    let max_bytes = room.at_most(req.headers(), app.settings().max_upload_bytes);
+    let form = form::receive(req, &UPLOAD, app.temp_file(), max_bytes).await?;
     if form.filename.is_empty() {
         return Err(ApiError::invalid_at("/file", "missing_filename", "the part 'file' has no file name"));
     }
     let request = FileRequest::of_form(&form)?;
-    check_disk(&app, &caller, form.size_bytes).await?;
+    // Kept until the row is there, which then counts.
+    room.resize(&app, form.size_bytes).await?;
     let created_at = unix_now();
     let record = FileRecord {
         id: FileId::new(),

@@ -26,7 +26,7 @@ pub(super) const MAX_TEXT_BYTES: usize = 64;
 /// The longest file name that is kept.
 pub(super) const MAX_NAME_CHARS: usize = 255;
 /// What the form may add to the file: boundaries, headers, the other parts.
-const FORM_BYTES: u64 = 64 << 10;
+pub(super) const FORM_BYTES: u64 = 64 << 10;
 /// How much of a file that is too large is read away, so that the client gets to read the answer.
 const MAX_DRAINED_BYTES: u64 = 8 << 20;
 

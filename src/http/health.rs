@@ -68,7 +68,7 @@ async fn get_health() -> axum::Json<Health> {
 
 /// Tells whether the server can work
 ///
-/// The database answers, the data directory can be written, the worker is alive.
+/// The database answers, the data directory can be written, the worker is alive, the disk has room.
 #[utoipa::path(
     get, path = "/readyz", tag = "server",
     responses((status = 200, description = "It can", body = Health), (status = 503, description = "It cannot, and `detail` says why: `unready`"))
@@ -79,6 +79,13 @@ async fn get_readiness(State(app): State<App>) -> Result<axum::Json<Health>, Api
     can_write(app.data_dir()).await.map_err(|e| unready("the data directory cannot be written").caused_by(e))?;
     if !app.is_worker_alive() {
         return Err(unready("the worker does not answer: jobs wait; restart the server if this lasts"));
+    }
+    let disk = &app.settings().disk;
+    if disk.is_low_at(disk.free_bytes()) {
+        let kept = disk.reserve_bytes() >> 20;
+        return Err(unready(&format!(
+            "less than {kept} MiB are free on the disk: uploads are refused and jobs wait; make room"
+        )));
     }
     Ok(axum::Json(Health { status: "ok" }))
 }

@@ -6,8 +6,10 @@ use super::{access::Seen, error::ApiError};
 use crate::{
     domain::{
         DatasetReport, FieldSummary, FileId, FilePurpose, FileStatus, JobMemory, JobRequest, JobSpec, Method, ModelId,
-        ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, TargetModules, needed_bytes,
+        ModelRecord, ModelSource, ModelStatus, Problems, Reference, ReferencesRequest, RetentionDefaults,
+        TargetModules, needed_bytes, needed_disk_bytes,
     },
+    run_dir::Disk,
     store::StoreError,
 };
 
@@ -15,10 +17,15 @@ use crate::{
 ///
 /// # Errors
 /// Every problem at once: of the values, of the files, of the models.
-pub(super) async fn accept(seen: &Seen<'_>, request: &JobRequest) -> Result<JobSpec, ApiError> {
+pub(super) async fn accept(
+    seen: &Seen<'_>,
+    request: &JobRequest,
+    retention: RetentionDefaults,
+) -> Result<JobSpec, ApiError> {
     let mut problems = Problems::default();
     let listed = listed(seen, request, &mut problems).await?;
     let mut spec = JobSpec::resolve(request, listed.as_deref(), new_seed(), &mut problems);
+    spec.resolve_retention(request, retention, &mut problems);
 
     let base = check_model(seen, &request.model, "/model", &mut problems).await?;
     if let Some(base) = &base
@@ -81,6 +88,29 @@ pub(super) async fn check_memory(seen: &Seen<'_>, spec: &JobSpec, memory: Option
         gib(memory_bytes)
     );
     Err(ApiError::invalid_at("/model", "too_large", message))
+}
+
+/// Refuses a job whose checkpoints could never lie on this disk, even if nothing else did. One that only has to wait waits. While the
+/// model or the file is not ready its run is left to find out.
+///
+/// # Errors
+/// With what it needs and the way out.
+pub(super) async fn check_disk(seen: &Seen<'_>, spec: &JobSpec, disk: &Disk) -> Result<(), ApiError> {
+    let Ok(space) = disk.space() else { return Ok(()) };
+    let Some(base) = seen.model(&spec.model).await?.info else { return Ok(()) };
+    let Some(report) = seen.file(&spec.training_file).await?.report else { return Ok(()) };
+    let needed = needed_disk_bytes(spec, &base, report.n_pairs);
+    if needed <= space.total_bytes.saturating_sub(disk.reserve_bytes()) {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let message = format!(
+        "the job's checkpoints would take about {:.1} GiB and the server's whole disk has {:.1} GiB: keep fewer (retention.keep_last), \
+         write fewer (checkpoint_every_n_steps), or take LoRA or a smaller model",
+        gib(needed),
+        gib(space.total_bytes)
+    );
+    Err(ApiError::invalid_at("/retention/keep_last", "too_large", message))
 }
 
 /// The references of the stored list that the request names.

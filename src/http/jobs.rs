@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     access::{By, Seen},
+    disk_room::check_share,
     dry_runs::{self, DryRunObject},
     error::ApiError,
     extract::{Id, Json, Query},
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     domain::{
         EvaluationPair, FailureCode, FileId, Hyperparameters, Job, JobId, JobRequest, JobStatus, ModelId, Ownership,
-        Priority, Reference, ReferenceListId, RunId, ScoringCount, UserName, Waiting,
+        Priority, Reference, ReferenceListId, Retention, RunId, ScoringCount, UserName, Waiting,
     },
     store::{JobQuery, Page, unix_now},
 };
@@ -97,6 +98,8 @@ pub(super) struct FineTuningJob {
     n_attempts: u32,
     /// Its directory's name below `runs/`, once there is one.
     run_id: Option<RunId>,
+    /// What of it is kept on the disk, as it is used.
+    retention: Retention,
     /// How soon it is to run beside others.
     priority: Priority,
     /// Where it stands while it waits; null when it does not.
@@ -167,6 +170,7 @@ impl FineTuningJob {
             progress: job.progress.map(|(n_steps_done, n_steps)| JobProgress { n_steps_done, n_steps }),
             n_attempts: job.n_attempts,
             run_id: job.run_id,
+            retention: spec.retention,
             priority: job.priority,
             queue,
         }
@@ -215,13 +219,14 @@ async fn create_job(
     By(caller): By,
     Json(request): Json<JobRequest>,
 ) -> Result<axum::Json<Created>, ApiError> {
-    let spec = job_request::accept(&Seen::by(&caller, &app), &request).await?;
+    let spec = job_request::accept(&Seen::by(&caller, &app), &request, app.settings().retention).await?;
     Ok(axum::Json(if request.dry_run {
         Created::DryRun(Box::new(dry_runs::answer(&app, spec).await?))
     } else {
         let terms = user_limits::job_terms(&app, &caller, request.priority)?;
         job_request::check_memory(&Seen::by(&caller, &app), &spec, app.settings().memory.read().as_ref()).await?;
-        user_limits::check_disk(&app, &caller, 1).await?;
+        job_request::check_disk(&Seen::by(&caller, &app), &spec, &app.settings().disk).await?;
+        check_share(&app, &caller).await?;
         let job = app.store().insert_job(&spec, &Ownership::of(&caller, false), &terms).await?;
         Created::Job(Box::new(answer(&app, job).await?))
     }))

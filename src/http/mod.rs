@@ -9,6 +9,7 @@ mod archive;
 mod checkpoint_files;
 mod checkpoints;
 mod cors;
+mod disk_room;
 mod docs;
 mod download;
 mod dry_runs;
@@ -81,6 +82,7 @@ use uuid::Uuid;
 
 use self::{
     access::{KeysAsked, guard},
+    disk_room::Arriving,
     error::{ApiError, ErrorCode},
     file_checks::FileChecks,
     in_flight::InFlight,
@@ -92,9 +94,10 @@ use self::{
     stream_tokens::StreamTokens,
     uploads::AtWork,
 };
-pub use self::{cors::Origin, openapi::document, serve::serve, tls::tls};
+pub use self::{cors::Origin, openapi::document, serve::serve, tls::certificate_expires_at, tls::tls};
 use crate::{
-    domain::{AllowedHosts, QueueRules, ReadMemory},
+    domain::{AllowedHosts, QueueRules, ReadMemory, RetentionDefaults},
+    run_dir::Disk,
     store::Store,
 };
 
@@ -123,6 +126,10 @@ pub struct Settings {
     pub webhook_hosts: AllowedHosts,
     /// How many jobs run at once, and what one user may have; the worker's.
     pub queue: QueueRules,
+    /// The disk that everything is kept on; the worker's.
+    pub disk: Disk,
+    /// What is kept of jobs that do not say it.
+    pub retention: RetentionDefaults,
     /// The memory that jobs find.
     pub memory: ReadMemory,
 }
@@ -146,6 +153,7 @@ struct Inner {
     live: Arc<Live>,
     stream_tokens: StreamTokens,
     uploads_at_work: AtWork,
+    arriving: Arriving,
 }
 
 impl App {
@@ -177,6 +185,7 @@ impl App {
             live,
             stream_tokens,
             uploads_at_work,
+            arriving: Arriving::default(),
         })))
     }
 
@@ -195,6 +204,8 @@ impl App {
             remotes: AllowedHosts::default(),
             webhook_hosts: AllowedHosts::default(),
             queue: QueueRules::new(1),
+            disk: Disk::new(data_dir, 0),
+            retention: RetentionDefaults::default(),
             memory: ReadMemory::unknown(),
         };
         let store = Store::open(data_dir).await.expect("store");
@@ -248,6 +259,10 @@ impl App {
 
     fn uploads_at_work(&self) -> &AtWork {
         &self.0.uploads_at_work
+    }
+
+    fn arriving(&self) -> &Arriving {
+        &self.0.arriving
     }
 
     fn is_worker_alive(&self) -> bool {

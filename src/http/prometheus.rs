@@ -25,7 +25,7 @@ use super::{
     access::{By, only_admins},
     error::ApiError,
 };
-use crate::{domain::JobMemory, run_dir::free_disk_bytes, store::Totals};
+use crate::{domain::JobMemory, store::Totals};
 
 /// The format's media type.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -102,7 +102,8 @@ impl Requests {
 async fn get_metrics(State(app): State<App>, By(caller): By) -> Result<Response, ApiError> {
     only_admins(&caller)?;
     let totals = app.store().totals().await?;
-    let machine = Machine { memory: app.settings().memory.read(), free_disk: free_disk_bytes(app.data_dir()).ok() };
+    let free_disk = app.settings().disk.space().ok().map(|space| space.free_bytes);
+    let machine = Machine { memory: app.settings().memory.read(), free_disk };
     let mut text = String::new();
     encode(&mut text, &app.requests().registry).map_err(ApiError::internal)?;
     // The first text ends where another begins.

@@ -26,7 +26,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
     responses(
         (status = 200, description = "The files, in a folder of the job's name", body = Vec<u8>, content_type = "application/x-tar"),
         (status = 404, description = "No such job"),
-        (status = 409, description = "It has no metrics yet: `not_ready`"),
+        (status = 409, description = "It has no metrics yet, or its run's files have been removed: `not_ready`"),
     )
 )]
 async fn get_tensorboard_files(State(app): State<App>, Id(id): Id<JobId>) -> Result<Response, ApiError> {
@@ -41,8 +41,8 @@ async fn get_tensorboard_files(State(app): State<App>, Id(id): Id<JobId>) -> Res
         None => (app.data_dir().to_owned(), Vec::new()),
     };
     if files.is_empty() {
-        let message = "the job has no metrics yet: its first step, or the evaluation before it, writes the first file";
+        let message = "the job has no such files: its first step, or the evaluation before it, writes the first, and they go with its run's files";
         return Err(ApiError::new(ErrorCode::NotReady, message));
     }
-    Archive { name: id.to_string(), directory, files, grows: true, modified_at: unix_now() }.respond()
+    Archive { name: id.to_string(), directory, files, grows: true, modified_at: unix_now(), reading: None }.respond()
 }

@@ -30,3 +30,75 @@ pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
+
+/// When a certificate in PEM ends, in Unix seconds; of a chain the first, which is the server's own. None where that cannot be read.
+pub fn certificate_expires_at(certificate: &Path) -> Option<i64> {
+    let certificate = CertificateDer::pem_file_iter(certificate).ok()?.next()?.ok()?;
+    not_after(&certificate)
+}
+
+/// The end of the validity, X.509's fifth field (RFC 5280, section 4.1).
+fn not_after(der: &[u8]) -> Option<i64> {
+    const VERSION: u8 = 0xa0;
+    let (_, certificate, _) = element(der)?;
+    let (_, mut fields, _) = element(certificate)?;
+    if *fields.first()? == VERSION {
+        (_, _, fields) = element(fields)?;
+    }
+    // Serial number, signature algorithm, issuer.
+    for _ in 0..3 {
+        (_, _, fields) = element(fields)?;
+    }
+    let (_, validity, _) = element(fields)?;
+    let (_, _, rest) = element(validity)?;
+    let (tag, time, _) = element(rest)?;
+    unix_time(tag, std::str::from_utf8(time).ok()?)
+}
+
+/// The first element of DER: its tag, its content, and what follows it.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    let (length, rest) = match usize::from(*first) {
+        short @ ..0x80 => (short, rest),
+        long => {
+            let (bytes, rest) = rest.split_at_checked(long - 0x80).filter(|(bytes, _)| bytes.len() <= 4)?;
+            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        }
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((*tag, content, rest))
+}
+
+/// `YYMMDDHHMMSSZ` (`UTCTime`) or `YYYYMMDDHHMMSSZ` (`GeneralizedTime`).
+fn unix_time(tag: u8, text: &str) -> Option<i64> {
+    const UTC_TIME: u8 = 0x17;
+    let text =
+        if tag == UTC_TIME { format!("{}{text}", if text < "50" { "20" } else { "19" }) } else { text.to_owned() };
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+    // Days since 1970 in the proleptic Gregorian calendar, years begun in March (Howard Hinnant, days_from_civil).
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_era = year.rem_euclid(400) * 365 + year.rem_euclid(400) / 4 - year.rem_euclid(400) / 100
+        + (153 * month + 2) / 5
+        + day
+        - 1;
+    let days = year.div_euclid(400) * 146_097 + day_of_era - 719_468;
+    Some(((days * 24 + number(8, 10)?) * 60 + number(10, 12)?) * 60 + number(12, 14)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        // date -u -d '2049-12-31 23:59:59' +%s
+        assert_eq!(unix_time(0x17, "491231235959Z"), Some(2_524_607_999));
+        assert_eq!(unix_time(0x18, "20240229000000Z"), Some(1_709_164_800));
+        assert_eq!(unix_time(0x17, "990101"), None);
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls/certificate.pem");
+        assert!(certificate_expires_at(&fixture).is_some());
+        assert_eq!(not_after(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+    }
+}

@@ -14,14 +14,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     access::By,
+    disk_room::{self, Room},
     error::{ApiError, ErrorCode},
-    extract::{Id, Json},
+    extract::{Id, Json, content_length, refuse_body},
     file_request::{ExpiresAfter, FileRequest},
     files::content_path,
     form::{self, Shape, TempFile},
     join::{Joined, join},
     upload_object::{PartObject, UploadObject},
-    user_limits::check_disk,
 };
 use crate::{
     domain::{
@@ -106,6 +106,7 @@ struct CompletionRequest {
         (status = 400, description = "The body is not valid"),
         (status = 409, description = "Too many uploads are under way (`too_many`), or this user has as much on disk as one may have (`disk_limit`)"),
         (status = 413, description = "The file is larger than this server allows"),
+        (status = 507, description = "The server's disk would be too full"),
     )
 )]
 async fn create_upload(
@@ -134,7 +135,8 @@ async fn create_upload(
         return Err(ApiError::invalid_at("/filename", "missing_filename", "the file has no name"));
     }
     let file = FileRequest::new(&request.purpose, request.format.as_deref(), request.expires_after.as_ref())?;
-    check_disk(&app, &caller, request.bytes).await?;
+    // Kept until the row is there, which then counts.
+    let _room = Room::ask(&app, &caller, request.bytes).await?;
     let created_at = unix_now();
     let upload = UploadRecord {
         id: UploadId::new(),
@@ -169,7 +171,7 @@ async fn create_upload(
         (status = 409, description = "The upload has ended (`upload_ended`), or has no room for it (`too_many`)"),
         (status = 413, description = "The part is too large"),
         (status = 415, description = "The body is not a multipart form"),
-        (status = 507, description = "The server's disk is full; nothing was kept"),
+        (status = 507, description = "The server's disk is full, or would be too full; nothing was kept"),
     )
 )]
 async fn add_upload_part(
@@ -178,6 +180,10 @@ async fn add_upload_part(
     req: Request,
 ) -> Result<axum::Json<PartObject>, ApiError> {
     let upload = app.store().upload(&id, unix_now()).await?;
+    if let Err(refusal) = disk_room::check_free(&app, content_length(req.headers()).unwrap_or(1)) {
+        refuse_body(req).await;
+        return Err(refusal);
+    }
     let max_bytes = UploadRecord::MAX_PART_BYTES.min(upload.size_bytes);
     let form = form::receive(req, &PART, app.temp_file(), max_bytes).await?;
     let part = PartRecord {
@@ -209,7 +215,7 @@ async fn add_upload_part(
         (status = 400, description = "A part is unknown, or size or digest are not those announced"),
         (status = 404, description = "No such upload"),
         (status = 409, description = "The upload has ended (`upload_ended`), or is being completed (`in_progress`)"),
-        (status = 507, description = "The server's disk is full; nothing was kept"),
+        (status = 507, description = "The server's disk is full, or would be too full; nothing was kept"),
     )
 )]
 async fn complete_upload(
@@ -238,6 +244,7 @@ async fn complete(app: &App, id: &UploadId, request: &CompletionRequest) -> Resu
         let message = format!("the parts have {n_bytes} bytes, announced were {announced}: add what is missing");
         return Err(ApiError::invalid_at("/part_ids", "wrong_size", message));
     }
+    disk_room::check_free(app, n_bytes)?;
     let paths: Vec<(PathBuf, u64)> = parts.iter().map(|part| (part_path(app, &part.id), part.size_bytes)).collect();
     let (content, with_md5) = (TempFile::at(app.temp_file()), request.md5.is_some());
     let joined = tokio::task::spawn_blocking(move || join(&paths, content, with_md5)).await;

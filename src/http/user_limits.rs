@@ -30,22 +30,3 @@ pub(super) fn may_give(caller: &Caller, priority: Priority) -> Result<(), ApiErr
     let message = "the priority 'high' is an admin's to give: use 'normal' or 'low', or ask one";
     Err(ApiError::new(ErrorCode::AdminsOnly, message).param("priority"))
 }
-
-/// Refuses to put more on disk for somebody who has had their share.
-///
-/// # Errors
-/// With what they have and the way out.
-pub(super) async fn check_disk(app: &App, caller: &Caller, more_bytes: u64) -> Result<(), ApiError> {
-    let (Some(owner), Some(max)) = (&caller.user, app.settings().queue.max_disk_bytes_per_user) else {
-        return Ok(());
-    };
-    let taken = app.store().disk_bytes(owner).await?;
-    if taken.saturating_add(more_bytes) <= max {
-        return Ok(());
-    }
-    let message = format!(
-        "your files, checkpoints and exports take {taken} bytes of the {max} that one user may have, and this needs at least \
-         {more_bytes} more: delete some you no longer need (GET /v1/files, GET /v1/models/{{model}}/exports), then send it again"
-    );
-    Err(ApiError::new(ErrorCode::DiskLimit, message))
-}

@@ -74,8 +74,9 @@ fn write_files(
     }
     let moments: HashMap<String, candle_core::Tensor> =
         policy.optimizer.state(&policy.parameters).into_iter().collect();
-    candle_core::safetensors::save(&moments, beside.join("optimizer.safetensors"))?;
-    fs_err::write(beside.join("state.json"), serde_json::to_vec_pretty(state)?)?;
+    let [loop_state, optimizer] = RunDir::RESUME_STATE;
+    candle_core::safetensors::save(&moments, beside.join(optimizer))?;
+    fs_err::write(beside.join(loop_state), serde_json::to_vec_pretty(state)?)?;
     let manifest = CheckpointManifest { step: state.step, files: hashed_files(beside)? };
     fs_err::write(beside.join(RunDir::MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
     for entry in fs_err::read_dir(beside)? {
@@ -103,13 +104,14 @@ pub(super) fn summary(
     })
 }
 
-/// Where the newest complete checkpoint stands; `None` where there is none.
+/// Where the newest checkpoint stands that one can go on from; `None` where there is none.
 ///
 /// # Errors
 /// If it was made with another training file, or against other references.
 pub(super) fn newest(run: &RunDir, spec: &TrainSpec, training_file: &str) -> anyhow::Result<Option<LoopState>> {
-    let Some((step, home)) = run.list_checkpoints()?.pop() else { return Ok(None) };
-    let state: LoopState = read_json(&home.join("state.json"))?;
+    let Some((step, home)) = run.newest_resumable()? else { return Ok(None) };
+    let [state, _] = RunDir::RESUME_STATE;
+    let state: LoopState = read_json(&home.join(state))?;
     if state.references.iter().ne(spec.references.iter().map(|r| &r.digest)) {
         return Err(invalid(step, "was made against other references: their files have changed").into());
     }
@@ -124,7 +126,7 @@ pub(super) fn restore(run: &RunDir, spec: &TrainSpec, step: u64, policy: &mut Po
     let home = run.checkpoints().join(RunDir::checkpoint_name(step));
     let file = if spec.hyperparameters.lora.is_some() { "adapter_model.safetensors" } else { "model.safetensors" };
     let values = candle_core::safetensors::load(home.join(file), &Device::Cpu)?;
-    let moments = candle_core::safetensors::load(home.join("optimizer.safetensors"), &Device::Cpu)?;
+    let moments = candle_core::safetensors::load(home.join(RunDir::RESUME_STATE[1]), &Device::Cpu)?;
     let names: Vec<_> = policy.parameters.iter().map(|(id, name, _)| (id, name.to_owned())).collect();
     for (id, name) in names {
         let value = values.get(&name).ok_or_else(|| invalid(step, &format!("lacks the weight {name}")))?;

@@ -157,6 +157,16 @@ impl StoreError {
         matches!(self, Self::Sql(sqlx::Error::PoolTimedOut)) || self.sqlite_code().as_deref() == Some(BUSY)
     }
 
+    /// Whether the database itself is damaged, or is none.
+    pub fn is_damage(&self) -> bool {
+        /// `SQLITE_CORRUPT`, `SQLITE_NOTADB` and one of the former's kinds, as sqlx spells them.
+        const DAMAGED: [&str; 3] = ["11", "26", "267"];
+        match self {
+            Self::Corrupt { .. } | Self::Decode { .. } => true,
+            _ => self.sqlite_code().is_some_and(|code| DAMAGED.contains(&code.as_str())),
+        }
+    }
+
     fn sqlite_code(&self) -> Option<String> {
         let Self::Sql(e) = self else { return None };
         e.as_database_error()?.code().map(Into::into)

@@ -52,6 +52,12 @@ impl Store {
         from_row(&row.ok_or_else(|| not_found(id))?)
     }
 
+    /// Whether there is such a file.
+    pub async fn has_file(&self, id: &FileId) -> Result<bool> {
+        let found = sqlx::query("select 1 from files where id = ?").bind(id.as_str()).fetch_optional(&self.pool);
+        Ok(found.await?.is_some())
+    }
+
     /// Files, newest first unless asked otherwise.
     pub async fn files(&self, query: &FileQuery) -> Result<Page<FileRecord>> {
         let after: Option<i64> = match &query.after {

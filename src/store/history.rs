@@ -123,6 +123,14 @@ impl Store {
         Page::cut(rows.iter().map(event_from_row), limit)
     }
 
+    /// Adds a message of the service's own to a job's history.
+    pub async fn tell(&self, job: &JobId, level: Level, message: &str) -> Result<()> {
+        let mut tx = self.write().await?;
+        insert_message(&mut tx, job, level, message).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// A job's metrics of one kind by step, from the first step above `after_step` on.
     pub async fn metrics(
         &self,
@@ -157,16 +165,18 @@ impl Store {
         let after: Option<i64> = match after {
             None => None,
             Some(id) => {
-                let seq = sqlx::query_scalar("select seq from checkpoints where id = ? and job_id = ?")
-                    .bind(id.as_str())
-                    .bind(job.as_str())
-                    .fetch_optional(&mut *db)
-                    .await?;
+                let seq = sqlx::query_scalar(
+                    "select seq from checkpoints where id = ? and job_id = ? and removed_at is null",
+                )
+                .bind(id.as_str())
+                .bind(job.as_str())
+                .fetch_optional(&mut *db)
+                .await?;
                 Some(seq.ok_or_else(|| StoreError::UnknownAfter { kind: "checkpoint", id: id.to_string() })?)
             }
         };
         let rows = sqlx::query(
-            "select * from checkpoints where job_id = ?1 and seq < coalesce(?2, 9223372036854775807)
+            "select * from checkpoints where job_id = ?1 and removed_at is null and seq < coalesce(?2, 9223372036854775807)
              order by seq desc limit ?3",
         )
         .bind(job.as_str())
@@ -179,7 +189,7 @@ impl Store {
 
     /// One checkpoint of a job.
     pub async fn checkpoint(&self, job: &JobId, id: &CheckpointId) -> Result<Checkpoint> {
-        let row = sqlx::query("select * from checkpoints where job_id = ? and id = ?")
+        let row = sqlx::query("select * from checkpoints where job_id = ? and id = ? and removed_at is null")
             .bind(job.as_str())
             .bind(id.as_str())
             .fetch_optional(&self.pool)
@@ -218,7 +228,7 @@ fn metric_from_row(row: &SqliteRow) -> Result<MetricPoint> {
     Ok(MetricPoint { kind: from_word(row, "kind")?, step: count(row, "step")?, values: from_json(row, "values")? })
 }
 
-fn checkpoint_from_row(row: &SqliteRow) -> Result<Checkpoint> {
+pub(super) fn checkpoint_from_row(row: &SqliteRow) -> Result<Checkpoint> {
     Ok(Checkpoint {
         id: parsed(row, "id")?,
         job_id: parsed(row, "job_id")?,

@@ -222,6 +222,7 @@ pub(super) fn from_row(row: &SqliteRow) -> Result<Job> {
             seq: row.try_get("seq")?,
             class: queue::class(row)?,
             waits_for_bytes: count_opt(row, "waits_for_bytes")?,
+            waits_for_disk_bytes: count_opt(row, "waits_for_disk_bytes")?,
         },
         started_at: row.try_get("started_at")?,
         finished_at: row.try_get("finished_at")?,

@@ -22,6 +22,18 @@ impl Store {
         Ok(bytes as u64)
     }
 
+    /// Bytes of somebody's uploads in parts that are under way at `now`, in Unix seconds: what was announced, whatever has arrived.
+    pub async fn announced_bytes(&self, owner: &UserName, now: i64) -> Result<u64> {
+        let bytes: i64 = sqlx::query_scalar(
+            "select coalesce(sum(size_bytes), 0) from uploads where owner = ? and status = 'pending' and expires_at > ?",
+        )
+        .bind(owner.as_str())
+        .bind(now)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(bytes as u64)
+    }
+
     /// How many jobs of somebody wait: for a check, a slot or their user; and how many have a slot.
     pub async fn count_of_user(&self, owner: &UserName) -> Result<(u64, u64)> {
         let (waiting, running): (i64, i64) = sqlx::query_as(

@@ -4,8 +4,10 @@
 
 mod api_keys;
 mod audit;
+mod checkup;
 mod column;
 mod deliveries;
+mod disk;
 mod errands;
 mod error;
 mod exports;
@@ -27,6 +29,7 @@ mod record;
 mod record_end;
 mod reference_lists;
 mod reference_scores;
+mod retention;
 mod runs;
 mod score_inventory;
 mod totals;
@@ -51,6 +54,7 @@ use tokio::sync::watch;
 use self::write::Write;
 pub use self::{
     audit::{AuditEntry, AuditNote},
+    checkup::{Checkup, KnownCheckpoint, KnownExport, KnownRun, SchemaAge},
     errands::Errand,
     error::{Result, StoreError},
     files::FileQuery,
@@ -63,7 +67,8 @@ pub use self::{
     record::RunBatch,
     record_end::RunEnd,
     reference_scores::{KeptScore, ScoreSet},
-    runs::{Lease, Run, RunSubject, StopIntent},
+    retention::Surplus,
+    runs::{FreeRoom, Lease, Run, RunSubject, StopIntent},
     score_inventory::{KeptDataset, KeptScores},
     totals::{JobCount, Totals},
 };
@@ -120,6 +125,14 @@ impl Store {
         private::keep(file).map_err(|e| StoreError::Open { path: file.to_owned(), source: e.into() })?;
         sqlx::query("vacuum into ?").bind(file.to_string_lossy()).execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// When the database was made, in Unix seconds.
+    pub async fn born_at(&self) -> Result<i64> {
+        let at: Option<i64> = sqlx::query_scalar("select unixepoch(min(installed_on)) from _sqlx_migrations")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(at.unwrap_or(i64::MAX))
     }
 
     /// Closes every connection; the write-ahead log is folded into the file.

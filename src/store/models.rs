@@ -75,6 +75,11 @@ impl Store {
         }
         sqlx::query("delete from models where id = ?").bind(id.as_str()).execute(&mut *tx).await?;
         exports::delete_all_of(&mut tx, id).await?;
+        // It may have been the last that its job's run kept its files for.
+        sqlx::query("update runs set is_tidied = 0 where job_id = ?")
+            .bind(record.job_id.as_ref().map(JobId::as_str))
+            .execute(&mut *tx)
+            .await?;
         if let Some(info) = &record.info {
             reference_scores::delete_orphans(&mut tx, &info.digest).await?;
         }

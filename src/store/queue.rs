@@ -88,12 +88,15 @@ impl Store {
         if job.status == JobStatus::Running || job.status.is_final() {
             return Err(StoreError::NotWaiting { id: id.to_string(), status: job.status });
         }
-        sqlx::query("update jobs set priority = ?, class = ?, class_since = null, waits_for_bytes = null where id = ?")
-            .bind(priority.as_str())
-            .bind(priority as i64)
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "update jobs set priority = ?, class = ?, class_since = null, waits_for_bytes = null,
+                 waits_for_disk_bytes = null where id = ?",
+        )
+        .bind(priority.as_str())
+        .bind(priority as i64)
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
         if priority != job.priority {
             let said = format!("The job's priority is {} (it was {})", priority.as_str(), job.priority.as_str());
             history::insert_message(&mut tx, id, Level::Info, &said).await?;
@@ -258,6 +261,13 @@ fn standing(queue: &Queue, job: &Job, place: (&Lane, u64, u64), start: Option<i6
     let (code, message) = if queue.is_held(lane, nth) {
         let max = queue.rules.max_running_per_user.unwrap_or_default();
         (WaitCode::UserLimit, format!("its owner may have {max} running at once, and has those or sooner ones"))
+    } else if let Some(bytes) = job.standing.waits_for_disk_bytes.filter(|_| n_ahead == 0) {
+        let mib = (bytes >> 20).max(1);
+        let message = format!(
+            "it needs about {mib} MiB of disk beside what is kept free, and less is free: it starts when files, exports or runs have \
+             been deleted"
+        );
+        (WaitCode::Disk, message)
     } else if let Some(bytes) = job.standing.waits_for_bytes.filter(|_| n_ahead == 0) {
         let gib = bytes as f64 / f64::from(1 << 30);
         let message = format!("it needs about {gib:.1} GiB of memory and less is free: it starts as soon as that is");

@@ -251,7 +251,7 @@ impl Line<'_> {
         .fetch_one(&mut *self.db)
         .await?;
         // The run gets ahead: if it dies now, it does not die where it died before.
-        sqlx::query("update runs set n_deaths = 0 where run_id = ?")
+        sqlx::query("update runs set n_deaths = 0, is_tidied = 0 where run_id = ?")
             .bind(self.run.as_str())
             .execute(&mut *self.db)
             .await?;

@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Result, Store, StoreError,
     column::{count, parsed, parsed_opt},
-    history, memory, queue,
+    disk, history, memory, queue,
     transition::transition,
 };
 use crate::domain::{ExportId, InspectionId, JobId, JobMemory, JobStatus, Level, ModelId, QueueRules, RunId};
@@ -45,6 +45,20 @@ pub struct Lease<'a> {
     pub expires_at: i64,
 }
 
+/// What is free for a job that starts.
+#[derive(Debug, Clone)]
+pub struct FreeRoom {
+    /// Memory, where that can be known.
+    pub memory: Option<JobMemory>,
+    /// Disk beside what is kept free, in bytes.
+    pub disk_bytes: u64,
+}
+
+impl FreeRoom {
+    /// Enough for everything.
+    pub const PLENTY: Self = Self { memory: None, disk_bytes: u64::MAX };
+}
+
 /// A run that is worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -67,14 +81,9 @@ pub struct Run {
 impl Store {
     /// Takes the job that the rule of the queue puts first, makes it `running`, and gives its run a slot. `None` when nothing may
     /// start: nothing is queued, no slot is free, all owners of queued jobs have as many slots as they may, or the first job needs more
-    /// memory than is free while others hold some: jobs, or, on a device of its own, anybody. Nobody passes a job that waits for memory, so it
-    /// waits no longer than they run.
-    pub async fn claim_job(
-        &self,
-        lease: &Lease<'_>,
-        rules: &QueueRules,
-        memory: Option<&JobMemory>,
-    ) -> Result<Option<Run>> {
+    /// disk than is free, or more memory than is free while others hold some: jobs, or, on a device of its own, anybody. Nobody passes a
+    /// job that waits for memory, so it waits no longer than they run; nor one that waits for disk.
+    pub async fn claim_job(&self, lease: &Lease<'_>, rules: &QueueRules, room: &FreeRoom) -> Result<Option<Run>> {
         // Asked without the write lock first: this is called several times a second and mostly in vain.
         let is_queued = "select exists (select 1 from jobs where status = 'queued')";
         if !sqlx::query_scalar(is_queued).fetch_one(&self.pool).await?
@@ -93,6 +102,7 @@ impl Store {
             .await?
             .parse()
             .map_err(|e| StoreError::Decode { what: "id", source: Box::new(e) })?;
+        let memory = room.memory.as_ref();
         let best = memory.and_then(|memory| memory.best_of(&slots));
         // What no device could hold is left to fail and say so; alone on a machine that shares its memory it may yet do.
         let held_up_to = match memory {
@@ -100,9 +110,11 @@ impl Store {
             Some(JobMemory::Shared(_)) | None => u64::MAX,
             Some(of_slots @ JobMemory::OfSlots(_)) => of_slots.most_bytes(),
         };
-        if let Some((_, free_bytes)) = best
-            && !memory::fits(&mut tx, &job, free_bytes, held_up_to).await?
-        {
+        let mut fits = disk::fits(&mut tx, &job, room.disk_bytes).await?;
+        if let Some((_, free_bytes)) = best {
+            fits &= memory::fits(&mut tx, &job, free_bytes, held_up_to).await?;
+        }
+        if !fits {
             tx.commit().await?;
             return Ok(None);
         }
@@ -137,6 +149,12 @@ impl Store {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+
+    /// Whether there is such a run.
+    pub async fn has_run(&self, id: &RunId) -> Result<bool> {
+        let found = sqlx::query("select 1 from runs where run_id = ?").bind(id.as_str()).fetch_optional(&self.pool);
+        Ok(found.await?.is_some())
     }
 
     /// The runs a worker holds, as they are now.

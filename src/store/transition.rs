@@ -96,7 +96,7 @@ pub(super) async fn transition(db: &mut SqliteConnection, id: &JobId, to: JobSta
     let sources: Vec<&str> = JobStatus::sources_of(to).map(JobStatus::as_str).collect();
     let changed = sqlx::query(
         "update jobs set status = ?1, finished_at = iif(?2, ?3, finished_at), estimated_finish = null,
-             class_since = null, waits_for_bytes = null
+             class_since = null, waits_for_bytes = null, waits_for_disk_bytes = null
          where id = ?4 and status in (select value from json_each(?5))",
     )
     .bind(to.as_str())
@@ -108,10 +108,26 @@ pub(super) async fn transition(db: &mut SqliteConnection, id: &JobId, to: JobSta
     .await?
     .rows_affected();
     if changed == 1 {
+        if to.is_final() {
+            give_up_resume_state(db, id).await?;
+        }
         return deliveries::announce(db, id, to).await;
     }
     let from = jobs::job(db, id).await?.status;
     Err(StoreError::IllegalTransition(IllegalTransition { from, to }))
+}
+
+/// Nobody goes on from an ended job: what of its run is kept is asked anew, and its time begins.
+async fn give_up_resume_state(db: &mut SqliteConnection, id: &JobId) -> Result<()> {
+    sqlx::query(
+        "update runs set is_tidied = 0,
+             remove_after = (select finished_at + 86400 * (spec ->> '$.retention.keep_days') from jobs where id = ?1)
+         where job_id = ?1",
+    )
+    .bind(id.as_str())
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Ends a job badly, with the reason in its row and in its history.

@@ -23,7 +23,7 @@ impl Plan {
     /// The plan of these settings for so many pairs.
     pub fn new(settings: &Hyperparameters, n_pairs: usize) -> Self {
         let n_steps_per_epoch = n_pairs.div_ceil(settings.batch_size) as u64;
-        let n_steps = n_steps_per_epoch * u64::from(settings.n_epochs);
+        let n_steps = settings.n_steps(n_pairs as u64);
         let quarter = n_steps.div_ceil(4).max(1);
         Self {
             n_pairs,
@@ -31,7 +31,7 @@ impl Plan {
             n_steps_per_epoch,
             n_steps,
             eval_every: settings.eval_every_n_steps.unwrap_or(quarter),
-            checkpoint_every: settings.checkpoint_every_n_steps.unwrap_or(quarter),
+            checkpoint_every: settings.checkpoint_every(n_steps),
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::domain::{AllowedHosts, QueueRules, ReadMemory};
+use crate::{
+    domain::{AllowedHosts, QueueRules, ReadMemory},
+    run_dir::Disk,
+};
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -13,6 +16,8 @@ pub struct WorkerConfig {
     pub queue: QueueRules,
     /// Asked how much memory there is before a job is started.
     pub memory: ReadMemory,
+    /// The disk that everything is kept on: nothing is started where it is low.
+    pub disk: Disk,
     /// How many models are fetched at once.
     pub n_registrations: u16,
     /// How many questions about models are answered at once.
@@ -38,6 +43,7 @@ impl WorkerConfig {
     /// The usual ways.
     pub fn new(data_dir: PathBuf, n_slots: u16) -> Self {
         Self {
+            disk: Disk::new(&data_dir, 0),
             data_dir,
             queue: QueueRules::new(n_slots),
             memory: ReadMemory::unknown(),

@@ -8,7 +8,9 @@ mod expiry;
 mod heartbeat;
 mod leftovers;
 mod observe;
+mod orphans;
 mod results;
+mod retention;
 mod scores;
 mod spec;
 mod start;
@@ -58,9 +60,13 @@ pub struct Worker {
     renewed_at: i64,
     /// When this look at everything began, in Unix seconds.
     now: i64,
+    /// What was free on the disk then, in bytes.
+    free_disk_bytes: u64,
     /// When what has expired was last removed.
     expired_at: i64,
     sending: Sending,
+    /// When the retention of jobs was last applied; 0 when it is due.
+    retained_at: i64,
 }
 
 impl Worker {
@@ -78,8 +84,10 @@ impl Worker {
             due_since: HashMap::new(),
             renewed_at: 0,
             now: 0,
+            free_disk_bytes: u64::MAX,
             expired_at: 0,
             sending: Sending::default(),
+            retained_at: 0,
         }
     }
 
@@ -122,6 +130,7 @@ impl Worker {
     /// The first; it has been logged, and everything else has had its turn nevertheless.
     pub async fn tick_at(&mut self, now: i64) -> Result<bool> {
         self.now = now;
+        self.free_disk_bytes = self.config.disk.free_bytes();
         let owner = self.owner.clone();
         let lease = Lease { owner: &owner, now, expires_at: now + self.config.lease.as_secs() as i64 };
         let mut look = Look { changed: false, error: None };
@@ -141,6 +150,7 @@ impl Worker {
         look.note(self.remove_deleted_exports().await);
         look.note(self.remove_expired(now).await);
         look.note(self.tell_webhooks(now).await);
+        look.note(self.apply_retention(now).await);
         for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Result, Worker, WorkerError, leftovers};
 use crate::{
-    domain::{EventRecord, Failure, FailureCode, ReferenceScore, RunEvent},
+    domain::{EventRecord, Failure, FailureCode, JobId, Level, ReferenceScore, RunEvent},
     launch::{ProcessStatus, Stop},
     run_dir::RunDir,
     store::{Run, RunBatch, RunEnd, RunSubject, StoreError},
@@ -54,6 +54,10 @@ impl Worker {
             (ProcessStatus::Live, None) => {
                 if run.stop_requested.is_some() {
                     self.hurry(run, dir, now, true)?;
+                } else if let RunSubject::Job(job) = &run.subject
+                    && self.config.disk.is_critical_at(self.free_disk_bytes)
+                {
+                    self.interrupt_for_disk(run, job, dir, now).await?;
                 }
                 None
             }
@@ -77,7 +81,13 @@ impl Worker {
         let batch = self.batch(run, &events, next_offset);
         let (scores, next_scores_offset) = (scores.as_slice(), Some(next_scores_offset));
         self.store.record(&RunBatch { scores, next_scores_offset, results, end: end.as_ref(), ..batch }).await?;
+        if events.iter().any(|(_, record)| matches!(record.event, RunEvent::Checkpoint(_))) {
+            // What it is one too many of goes before the next is written.
+            self.retained_at = 0;
+        }
         if let Some(end) = &end {
+            // It may be started again in this very look, with all its time before it.
+            self.due_since.remove(&run.id);
             if matches!(run.subject, RunSubject::Inspection(_)) {
                 // Its answer is in the database, and it holds text.
                 leftovers::forget(dir).await;
@@ -170,6 +180,16 @@ impl Worker {
         };
         tracing::info!(run_id = %run.id, how = ?stop, "stopping a run's process");
         self.launcher.stop(dir, stop).map_err(|source| WorkerError::Run { run_id: run.id.clone(), source })
+    }
+
+    /// Lets a job save its state and go back into the queue, where it waits until there is room again.
+    async fn interrupt_for_disk(&mut self, run: &Run, job: &JobId, dir: &RunDir, now: i64) -> Result<()> {
+        if !self.due_since.contains_key(&run.id) {
+            let said =
+                "The disk is nearly full: the job saves its state, and goes on by itself when there is room again";
+            self.store.tell(job, Level::Warn, said).await?;
+        }
+        self.hurry(run, dir, now, true)
     }
 
     /// Events are never skipped, so a file with a line that cannot be read ends its run.

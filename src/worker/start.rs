@@ -7,7 +7,7 @@ use crate::{
     domain::{DryRunSpec, Failure, FailureCode, InspectSpec, JobId, JobSpec, Question, RunSpec, TrainSpec},
     launch::Work,
     run_dir::RunDir,
-    store::{Errand, Lease, Run, RunEnd, RunSubject},
+    store::{Errand, FreeRoom, Lease, Run, RunEnd, RunSubject},
 };
 
 impl Worker {
@@ -15,8 +15,11 @@ impl Worker {
     pub(super) async fn start_jobs(&mut self, lease: &Lease<'_>) -> Result<bool> {
         let mut changed = false;
         loop {
-            let memory = self.config.memory.read();
-            let Some(run) = self.store.claim_job(lease, &self.config.queue, memory.as_ref()).await? else { break };
+            let room = FreeRoom {
+                memory: self.config.memory.read(),
+                disk_bytes: self.free_disk_bytes.saturating_sub(self.config.disk.reserve_bytes()),
+            };
+            let Some(run) = self.store.claim_job(lease, &self.config.queue, &room).await? else { break };
             let slot = run.slot.expect("claim_job gives every run a slot");
             changed = true;
             if !self.start(&run, Work::Train { slot }).await? {
@@ -34,6 +37,10 @@ impl Worker {
             Errand::Export => (self.config.n_exports, Work::Export),
         };
         let mut changed = false;
+        // A question is answered also then: it writes next to nothing.
+        if errand != Errand::Inspection && self.config.disk.is_low_at(self.free_disk_bytes) {
+            return Ok(false);
+        }
         while let Some(run) = self.store.claim_errand(errand, lease, max_at_once).await? {
             changed = true;
             if !self.start(&run, work).await? {
@@ -113,7 +120,7 @@ impl Worker {
         let device = self.launcher.device().to_owned();
         // There is no job: the id names none.
         let train = self.train(&JobId::new(), &job, dir).await?;
-        Ok(train.map(|train| InspectSpec::DryRun(Box::new(DryRunSpec { train, device }))))
+        Ok(train.map(|train| InspectSpec::DryRun(Box::new(DryRunSpec { train, device, retention: job.retention }))))
     }
 
     /// A full disk stays full; anything else may pass, so it counts as a death and is tried again.

@@ -145,3 +145,61 @@ fn a_checkpoint_whose_files_are_gone_or_changed_says_so() {
     std::fs::remove_dir_all(&directory).expect("remove");
     server.get(&format!("{path}/files")).error(404, "checkpoint_not_found");
 }
+
+#[test]
+fn a_checkpoint_is_deleted_unless_its_job_goes_on_from_it_or_a_model_lies_in_it() {
+    let server = Server::start();
+    let path = checkpoint(&server);
+    let (list, id) = path.rsplit_once('/').expect("a path");
+    let (job, _) = list.rsplit_once('/').expect("a path");
+    let used = server.delete(&path).error(409, "in_use");
+    assert!(used["detail"].as_str().is_some_and(|text| text.contains("goes on from it")), "{used}");
+    let used = server.delete(&format!("{job}/run")).error(409, "in_use");
+    assert!(used["detail"].as_str().is_some_and(|text| text.contains("cancel it")), "{used}");
+
+    server.post_empty(&format!("{job}/cancel")).ok();
+    server.make_ready("other");
+    let run = std::fs::read_dir(server.data_dir().join("runs"))
+        .expect("runs")
+        .next()
+        .expect("one")
+        .expect("entry")
+        .file_name();
+    let home = format!("/data/runs/{}/checkpoints/step-000010", run.to_string_lossy());
+    server.add_model("other");
+    server.make_ready("other");
+    server.execute(
+        "update models set info = json_set(info, '$.location.adapters', json_array(?)) where id = 'other'",
+        &[&home],
+    );
+    let used = server.delete(&path).error(409, "in_use");
+    assert!(used["detail"].as_str().is_some_and(|text| text.contains("model 'other'")), "{used}");
+    assert_eq!(server.delete(&format!("{job}/run")).ok()["object"], "fine_tuning.job.run");
+    assert_eq!(ids(&server.get(list).ok()).len(), 1, "what a model lies in stays");
+
+    server.delete("/v1/models/other").ok();
+    let gone = server.delete(&path).ok();
+    assert_eq!((&gone["id"], &gone["object"]), (&json!(id), &json!("fine_tuning.job.checkpoint")));
+    assert_eq!(ids(&server.get(list).ok()).len(), 0);
+    for path in [path.clone(), format!("{list}/ckpt-x")] {
+        server.delete(&path).error(404, "checkpoint_not_found");
+    }
+    server.get(&format!("{path}/files")).error(404, "checkpoint_not_found");
+    server.get(job).ok();
+}
+
+#[test]
+fn what_is_kept_is_said_with_the_job_or_by_the_operator() {
+    let server = Server::with(|settings| settings.retention.keep_last = Some(3));
+    server.add_model("smol");
+    let file = server.checked_file(&crate::support::pairs(4))["id"].clone();
+    let body = |retention: serde_json::Value| json!({"model": "smol", "training_file": file, "retention": retention, "method": {"type": "dpo"}});
+    let create = |retention| server.post("/v1/fine_tuning/jobs", &body(retention));
+    let kept = create(json!(null)).ok()["retention"].clone();
+    assert_eq!(kept, json!({"keep_last": 3, "keep_best": 0, "best_by": "eval_loss", "keep_days": null}));
+    assert_eq!(create(json!({"keep_last": 1, "keep_days": 7})).ok()["retention"]["keep_days"], 7);
+    let wrong = create(json!({"keep_last": 0, "keep_best": 1, "keep_days": 0})).error(400, "out_of_range");
+    let pointers: Vec<_> = wrong["errors"].as_array().expect("a list").iter().map(|e| e["pointer"].clone()).collect();
+    assert_eq!(pointers, ["/retention/keep_last", "/retention/keep_days", "/retention/keep_best"]);
+    create(json!({"keep": 1})).error(400, "unknown_field");
+}

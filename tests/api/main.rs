@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod datasets;
+mod disk;
 mod errors;
 mod exports;
 mod files;

@@ -13,9 +13,11 @@ use std::{
 
 use mrpo::{
     domain::{
-        AllowedHosts, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, ReadMemory, WeightsFormat,
+        AllowedHosts, Failure, FailureCode, ModelId, ModelInfo, ModelLocation, QueueRules, ReadMemory,
+        RetentionDefaults, WeightsFormat,
     },
     http::{self, App, Settings},
+    run_dir::Disk,
     store::Store,
 };
 use serde_json::{Value, json};
@@ -77,7 +79,7 @@ impl Answer {
         assert!(body["title"].is_string() && body["error"]["type"].is_string());
         assert!(body["error"].as_object().expect("error").contains_key("param"));
         let should_retry = if code == "in_progress" { "true" } else { "false" };
-        assert_eq!(self.header("x-should-retry"), (status == 409).then_some(should_retry));
+        assert_eq!(self.header("x-should-retry"), matches!(status, 409 | 507).then_some(should_retry));
         body
     }
 }
@@ -108,6 +110,8 @@ impl Server {
             remotes: AllowedHosts::default(),
             webhook_hosts: AllowedHosts::new(["hooks.example".into()]),
             queue: QueueRules::new(1),
+            disk: Disk::new(data_dir.path(), 0),
+            retention: RetentionDefaults::default(),
             memory: ReadMemory::unknown(),
         };
         change(&mut settings);

@@ -2,6 +2,7 @@
 
 mod api_docs;
 mod backups;
+mod doctor;
 mod dry_runs;
 mod exports;
 mod gpt2;

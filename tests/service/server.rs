@@ -328,7 +328,7 @@ fn spawn(data: &Path, flags: &[String]) -> (Child, String) {
 
 fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mrpo"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--data-dir"]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--lease-seconds", "2", "--min-free-disk", "0", "--data-dir"]);
     command.arg(data.join("data")).stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }

@@ -1,5 +1,6 @@
 //! The queue: real SQLite, real worker, real processes where a process matters.
 
+mod disk;
 mod expiry;
 mod exports;
 mod migrations;
@@ -9,6 +10,7 @@ mod receiver;
 mod records;
 mod restart;
 mod results;
+mod retention;
 mod scores;
 mod store;
 mod stories;

@@ -40,7 +40,7 @@ async fn old_database(dir: &Path) -> SqlitePool {
 }
 
 /// Columns of runs that came later.
-const NEW: [&str; 3] = ["export_id", "slot_since", "slot_seconds"];
+const NEW: [&str; 6] = ["export_id", "slot_since", "slot_seconds", "is_tidied", "remove_after", "data"];
 
 /// Every run, column by column, without those that are new.
 async fn runs(pool: &SqlitePool) -> Vec<Vec<String>> {

@@ -68,7 +68,7 @@ async fn started(way: &str) -> (World, mrpo::domain::JobId, tempfile::TempDir) {
 }
 
 /// Looks until the job has said so.
-async fn hears(w: &mut World, job: &mrpo::domain::JobId, text: &str) {
+pub(crate) async fn hears(w: &mut World, job: &mrpo::domain::JobId, text: &str) {
     let asked = std::time::Instant::now();
     while !w.said(job).await.iter().any(|m| m == text) {
         assert!(asked.elapsed().as_secs() < 20, "it never says {text}: {:?}", w.said(job).await);

@@ -1,12 +1,13 @@
 //! Deaths and restarts, of runs and of the server.
 
 use mrpo::{
-    domain::{EventRecord, QueueRules, RunEvent},
-    store::{Lease, RunBatch, RunSubject, StoreError},
+    domain::{EventRecord, FileId, QueueRules, RunEvent, RunId},
+    run_dir::RunDir,
+    store::{FreeRoom, Lease, RunBatch, RunSubject, StoreError},
 };
 
 use crate::{
-    records::{checkpoint, message, metrics, open, progress, succeeded},
+    records::{checkpoint, file, message, metrics, open, progress, succeeded},
     world::{BEGIN, World},
 };
 
@@ -108,7 +109,7 @@ async fn recording_twice_changes_nothing_and_a_stranger_records_nothing() {
     let mut w = World::new().await;
     let job = w.job("job").await;
     let lease = Lease { owner: "me", now: BEGIN, expires_at: BEGIN + 10 };
-    let run = w.store.claim_job(&lease, &QueueRules::new(1), None).await.expect("asked").expect("queued");
+    let run = w.store.claim_job(&lease, &QueueRules::new(1), &FreeRoom::PLENTY).await.expect("asked").expect("queued");
     let events: Vec<_> = [progress(1, 2), metrics(1, 0.7), checkpoint(1), message("hello")]
         .into_iter()
         .enumerate()
@@ -147,7 +148,9 @@ async fn two_servers_never_claim_the_same_job() {
         claims.push(tokio::spawn(async move {
             let lease = Lease { owner, now: BEGIN, expires_at: BEGIN + 10 };
             let mut jobs = Vec::new();
-            while let Some(run) = store.claim_job(&lease, &QueueRules::new(100), None).await.expect("asked") {
+            while let Some(run) =
+                store.claim_job(&lease, &QueueRules::new(100), &FreeRoom::PLENTY).await.expect("asked")
+            {
                 let RunSubject::Job(job) = run.subject else { panic!("a job's run") };
                 jobs.push((job.to_string(), run.slot));
             }
@@ -162,4 +165,31 @@ async fn two_servers_never_claim_the_same_job() {
     let slots: std::collections::BTreeSet<_> = all.iter().map(|(_, slot)| slot).collect();
     let jobs: std::collections::BTreeSet<_> = all.iter().map(|(job, _)| job).collect();
     assert_eq!((jobs.len(), slots.len()), (20, 20));
+}
+
+#[tokio::test]
+async fn what_no_row_knows_of_goes_at_the_start_and_nothing_else_does() {
+    let w = World::new().await;
+    let known = file(&w.store).await;
+    let folder = |name: &str| w.dir.path().join(name);
+    for name in ["files", "runs"] {
+        std::fs::create_dir_all(folder(name)).expect("made");
+    }
+    let [orphan, another_databases] = [FileId::new(), FileId::new()].map(|id| folder("files").join(id.as_str()));
+    let (known, foreign) = (folder("files").join(known.as_str()), folder("files").join("notes.txt"));
+    for path in [&orphan, &another_databases, &known, &foreign] {
+        std::fs::write(path, "x").expect("written");
+    }
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    std::fs::File::open(&another_databases).and_then(|file| file.set_modified(old)).expect("set");
+    let [left, half_removed, at_work] =
+        ["", ".removed", ""].map(|end| folder("runs").join(format!("{}{end}", RunId::new())));
+    for path in [&left, &half_removed, &at_work] {
+        std::fs::create_dir_all(path.join("checkpoints")).expect("made");
+    }
+    let _process = RunDir::new(&at_work).lock().expect("asked").expect("free");
+    assert_eq!(w.worker.remove_orphans().await.expect("swept"), 3);
+    let there =
+        [&orphan, &another_databases, &known, &foreign, &left, &half_removed, &at_work].map(|path| path.exists());
+    assert_eq!(there, [false, true, true, true, false, false, true]);
 }

@@ -12,19 +12,13 @@ use super::{
 };
 use crate::{
     domain::{
-        DiskEstimate, DryRunPhase, DryRunSpec, KeptCount, MemoryEstimate, MemoryPhase, ScoringTime, TimeEstimate,
+        CheckpointBytes, DiskEstimate, DryRunPhase, DryRunSpec, KeptCount, MemoryEstimate, MemoryPhase, ScoringTime,
+        TimeEstimate,
     },
     model::{Footprint, device::activation_budget},
     run_dir::{RunDir, free_disk_bytes},
     train::Plan,
 };
-
-/// What a tensor takes in the header of a file: its name, type, shape and place.
-const HEADER_BYTES: u64 = 150;
-/// What a checkpoint's small files take.
-const SMALL_FILES_BYTES: u64 = 8 << 10;
-/// What an entry of a vocabulary takes in a tokenizer's file.
-const VOCABULARY_ENTRY_BYTES: u64 = 64;
 
 /// A peak fits where this part of it is free besides: estimates have been a seventh too low.
 const SPARE_PART: u64 = 4;
@@ -97,17 +91,14 @@ impl Costs<'_> {
     pub(super) fn disk(&self, run: &RunDir) -> anyhow::Result<DiskEstimate> {
         let footprint = self.policy()?;
         let (n_tensors, n_trained) = footprint.n_trained();
-        // The values, and two moments each.
-        let mut checkpoint_bytes = 3 * (4 * n_trained + HEADER_BYTES * n_tensors) + SMALL_FILES_BYTES;
-        if self.settings().lora.is_none() {
-            checkpoint_bytes += VOCABULARY_ENTRY_BYTES * self.base().map_or(0, |local| local.facts.vocab_size);
-        }
-        let plan = self.plan();
-        let n_checkpoints = plan.n_steps.div_ceil(plan.checkpoint_every);
-        let total_bytes = checkpoint_bytes * n_checkpoints;
+        let vocab_size = self.base().map_or(0, |local| local.facts.vocab_size);
+        let one = CheckpointBytes::of(n_tensors, n_trained, self.settings().lora.is_none().then_some(vocab_size));
+        let n_checkpoints = self.settings().n_checkpoints(self.plan().n_steps);
+        let n_at_once = self.spec.retention.most_at_once(n_checkpoints);
+        let (checkpoint_bytes, total_bytes) = (one.whole(), one.most(&self.spec.retention, n_checkpoints));
         let free_bytes = free_disk_bytes(run.root())?;
         let fits = total_bytes <= free_bytes;
-        Ok(DiskEstimate { checkpoint_bytes, n_checkpoints, total_bytes, free_bytes, fits })
+        Ok(DiskEstimate { checkpoint_bytes, n_checkpoints, n_at_once, total_bytes, free_bytes, fits })
     }
 
     /// Time, from the seconds per token that each model took for the sample.

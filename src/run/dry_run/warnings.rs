@@ -237,10 +237,10 @@ impl Found {
         }
         if !disk.fits {
             let message = format!(
-                "{} checkpoints of {} MiB are needed and {} MiB are free: raise checkpoint_every_n_steps, take LoRA, or free \
-                 some space",
-                disk.n_checkpoints,
-                mib(disk.checkpoint_bytes),
+                "{} checkpoints take {} MiB and {} MiB are free: keep fewer (retention.keep_last), raise \
+                 checkpoint_every_n_steps, take LoRA, or free some space",
+                disk.n_at_once,
+                mib(disk.total_bytes),
                 mib(disk.free_bytes)
             );
             self.add(WarningCode::TooLittleDisk, None, message);
