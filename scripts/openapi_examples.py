@@ -12,14 +12,18 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/debug/mrpo").resolve()
 MODEL = ROOT / "tests/fixtures/models/llama/model.gguf"
 examples = {}
+# What stands for this machine's own in the examples.
+masks = {str(MODEL): "/models/tiny.gguf"}
 
 
 def cut(value):
@@ -30,9 +34,11 @@ def cut(value):
         names = list(value)
         if len(names) > 12 and all(isinstance(v, float | int) for v in value.values()):
             names = names[:8]
-        return {name: masked(value[name]) if name in ("key", "token") else cut(value[name]) for name in names}
+        return {name: masked(value[name]) if name in ("key", "token", "signing_secret") else cut(value[name]) for name in names}
     if isinstance(value, str):
-        return value.replace(str(MODEL), "/models/tiny.gguf")
+        for real, shown in masks.items():
+            value = value.replace(real, shown)
+        return value
     return value
 
 
@@ -48,7 +54,7 @@ class Server:
             check=True, capture_output=True, text=True,
         ).stdout.strip()
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--data-dir", self.data, "--listen", "127.0.0.1:0"],
+            [PROGRAM, "serve", "--data-dir", self.data, "--listen", "127.0.0.1:0", "--allow-webhook", "127.0.0.1"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
         self.url = self.process.stdout.readline().removeprefix("listening on ").strip()
@@ -170,6 +176,37 @@ def jobs(s, training, validation):
     s.keep("list_models", "GET", "/v1/models?limit=2")
     unused = json.loads(s.send("GET", "/v1/models"))["data"][0]["id"]
     s.keep("delete_model", "DELETE", f"/v1/models/{unused}")
+    checkpoint = json.loads(s.send("GET", f"{path}/{dpo}/checkpoints"))["data"][-1]["id"]
+    s.keep("delete_job_checkpoint", "DELETE", f"{path}/{dpo}/checkpoints/{checkpoint}")
+    s.keep("delete_run_data", "DELETE", f"{path}/{dpo}/run")
+
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def webhooks(s):
+    receiver = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    kind, path = "fine_tuning.job.succeeded", "/v1/webhook_endpoints"
+    own = f"http://127.0.0.1:{receiver.server_port}"
+    masks[own] = "https://hooks.example.org"
+    s.keep("list_webhook_event_types", "GET", "/v1/webhook_event_types")
+    hook = s.keep("create_webhook", "POST", path, {"name": "mine", "url": f"{own}/mrpo", "event_types": [kind]})["id"]
+    event = s.keep("test_webhook", "POST", f"{path}/{hook}/test", {"event_type": kind})["event_id"]
+    s.keep("list_webhook_deliveries", "GET", f"{path}/{hook}/deliveries")
+    s.keep("retry_webhook_delivery", "POST", f"{path}/{hook}/deliveries/{event}/retry")
+    s.keep("rotate_webhook_secret", "POST", f"{path}/{hook}/rotate_secret", {"keep_old_secret_active_for_24_hours": True})
+    s.keep("get_webhook", "GET", f"{path}/{hook}")
+    s.keep("list_webhooks", "GET", path)
+    s.keep("change_webhook", "POST", f"{path}/{hook}", {"name": "still mine"})
+    s.keep("delete_webhook", "DELETE", f"{path}/{hook}")
 
 
 def the_rest(s):
@@ -195,6 +232,7 @@ def main():
             training, validation = files(server)
             models(server)
             jobs(server, training, validation)
+            webhooks(server)
             the_rest(server)
         finally:
             server.process.terminate()

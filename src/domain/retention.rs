@@ -40,9 +40,11 @@ impl BestBy {
 pub struct RetentionRequest {
     /// The newest so many checkpoints are kept, 1 to 10000. Absent: the server's `--keep-checkpoints`; without one all, or the newest
     /// where `keep_best` is given.
+    #[schema(minimum = 1, maximum = 10_000)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u32>,
     /// The best so many are kept besides, 0 to 10000; none when absent.
+    #[schema(maximum = 10_000)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_best: Option<u32>,
     /// What tells the best; `eval_loss` when absent.
@@ -50,6 +52,7 @@ pub struct RetentionRequest {
     pub best_by: Option<BestBy>,
     /// So many days after the job's end its run's files go, 1 to 36500; the model it made stays. Absent: the server's `--keep-days`;
     /// without one never.
+    #[schema(minimum = 1, maximum = 36_500)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_days: Option<u32>,
 }
@@ -77,9 +80,10 @@ pub struct RetentionDefaults {
 }
 
 impl Retention {
-    /// The most checkpoints that can be asked for; the days of a century.
-    const MOST: u32 = 10_000;
-    const MOST_DAYS: u32 = 36_500;
+    /// The most checkpoints that can be asked for.
+    pub const MAX_COUNT: u32 = 10_000;
+    /// The most days: a century.
+    pub const MAX_DAYS: u32 = 36_500;
 
     /// Fills in what is not given and checks what is; problems are pointed at below `/retention`.
     pub fn resolve(
@@ -96,9 +100,9 @@ impl Retention {
                 problems.at(format!("/retention/{field}"), "out_of_range", message);
             }
         };
-        check("keep_last", asked.keep_last, 1..=Self::MOST);
-        check("keep_best", asked.keep_best, 0..=Self::MOST);
-        check("keep_days", asked.keep_days, 1..=Self::MOST_DAYS);
+        check("keep_last", asked.keep_last, 1..=Self::MAX_COUNT);
+        check("keep_best", asked.keep_best, 0..=Self::MAX_COUNT);
+        check("keep_days", asked.keep_days, 1..=Self::MAX_DAYS);
         if keep_best > 0 && !has_validation {
             let message = "the best checkpoints are told by held-out pairs: give a validation_file, or keep_last alone";
             problems.at("/retention/keep_best", "missing_field", message);

@@ -103,7 +103,7 @@ async fn list_job_checkpoints(
     responses(
         (status = 200, description = "Deleted", body = Deleted),
         (status = 404, description = "No such checkpoint"),
-        (status = 409, description = "Something still uses it"),
+        (status = 409, description = "Something still uses it: `in_use`"),
     )
 )]
 async fn delete_job_checkpoint(
@@ -125,7 +125,7 @@ async fn delete_job_checkpoint(
     responses(
         (status = 200, description = "The files are being removed, or have been", body = Deleted),
         (status = 404, description = "No such job"),
-        (status = 409, description = "The job has not ended"),
+        (status = 409, description = "The job has not ended: `in_use`"),
     )
 )]
 async fn delete_run_data(State(app): State<App>, Id(id): Id<JobId>) -> Result<axum::Json<Deleted>, ApiError> {

@@ -33,6 +33,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookTestRequest {
+    /// What it says.
     event_type: WebhookEventType,
 }
 
@@ -109,8 +110,8 @@ impl From<Delivery> for WebhookDeliveryObject {
         (status = 400, description = "The body is not valid, or the webhook is disabled"),
         (status = 403, description = "It belongs to somebody else"),
         (status = 404, description = "No such webhook"),
-        (status = 409, description = "Too many tests are on their way"),
-        (status = 422, description = "It has not answered"),
+        (status = 409, description = "Too many tests are on their way: `too_many`"),
+        (status = 422, description = "It has not answered: `webhook_unreachable`"),
     )
 )]
 async fn test_webhook(
@@ -185,7 +186,7 @@ async fn list_webhook_deliveries(
     ),
     responses(
         (status = 200, description = "The delivery, which is pending", body = WebhookDeliveryObject),
-        (status = 400, description = "The webhook is disabled"),
+        (status = 400, description = "The webhook is disabled: `invalid_request`"),
         (status = 403, description = "It belongs to somebody else"),
         (status = 404, description = "No such webhook, or it was never to be told this"),
     )

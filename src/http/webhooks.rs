@@ -37,12 +37,14 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookRequest {
-    /// A name for people, 1 to 128 characters.
+    /// A name for people.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// Where to send: `http(s)://HOST[:PORT]/PATH`, of a host that the server's operator allows.
-    #[schema(example = "https://hooks.example.org/mrpo")]
+    #[schema(example = "https://hooks.example.org/mrpo", max_length = 2000)]
     url: String,
-    /// What it is to be told of, at least one.
+    /// What it is to be told of.
+    #[schema(min_items = 1, max_items = 100)]
     event_types: Vec<WebhookEventType>,
 }
 
@@ -50,9 +52,14 @@ struct WebhookRequest {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookChangeRequest {
+    /// A name for people.
+    #[schema(min_length = 1, max_length = 128)]
     name: Option<String>,
+    /// Where to send.
+    #[schema(max_length = 2000)]
     url: Option<String>,
     /// All that it is to be told of.
+    #[schema(min_items = 1, max_items = 100)]
     event_types: Option<Vec<WebhookEventType>>,
     /// Whether it is to be told nothing. What is still on its way is then given up.
     disabled: Option<bool>,
@@ -74,8 +81,11 @@ struct WebhookObject {
     /// `webhook_endpoint`.
     #[schema(example = "webhook_endpoint")]
     object: &'static str,
+    /// For people.
     name: String,
+    /// Where it is sent.
     url: String,
+    /// What it is told of.
     event_types: Vec<WebhookEventType>,
     /// What signs: only in the answer that made it, and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +137,7 @@ struct WebhookEventTypes {
     /// `list`.
     #[schema(example = "list")]
     object: &'static str,
+    /// The types.
     data: [WebhookEventType; 3],
 }
 
@@ -139,8 +150,8 @@ struct WebhookEventTypes {
     responses(
         (status = 200, description = "The webhook, with its secret", body = WebhookObject),
         (status = 400, description = "The body is not valid"),
-        (status = 403, description = "The operator has not allowed this host"),
-        (status = 409, description = "As many as one person may have"),
+        (status = 403, description = "The operator has not allowed this host: `webhook_host_not_allowed`"),
+        (status = 409, description = "As many as one person may have: `too_many`"),
     )
 )]
 async fn create_webhook(
@@ -172,6 +183,8 @@ async fn create_webhook(
 }
 
 /// Lists the webhooks
+///
+/// One's own; an admin sees everybody's. None with its secret.
 #[utoipa::path(
     get, path = "/v1/webhook_endpoints", tag = "webhooks", params(PageQuery),
     responses(
@@ -189,6 +202,8 @@ async fn list_webhooks(
 }
 
 /// Shows a webhook
+///
+/// Without its secret.
 #[utoipa::path(
     get, path = "/v1/webhook_endpoints/{webhook_endpoint_id}", tag = "webhooks",
     params(("webhook_endpoint_id" = String, Path, description = "The webhook")),
@@ -202,13 +217,15 @@ async fn get_webhook(State(app): State<App>, Id(id): Id<WebhookId>) -> Result<ax
 }
 
 /// Changes a webhook, disables it, or enables it again
+///
+/// What is not given stays. A new address is asked for like that of a new webhook.
 #[utoipa::path(
     post, path = "/v1/webhook_endpoints/{webhook_endpoint_id}", tag = "webhooks", request_body = WebhookChangeRequest,
     params(("webhook_endpoint_id" = String, Path, description = "The webhook")),
     responses(
         (status = 200, description = "The webhook", body = WebhookObject),
         (status = 400, description = "The body is not valid"),
-        (status = 403, description = "It belongs to somebody else, or the operator has not allowed this host"),
+        (status = 403, description = "It belongs to somebody else, or the operator has not allowed this host: `webhook_host_not_allowed`"),
         (status = 404, description = "No such webhook"),
     )
 )]
@@ -275,6 +292,8 @@ async fn rotate_webhook_secret(
 }
 
 /// Lists what webhooks can be told of
+///
+/// All of these go to whoever asked for them when a job of theirs has ended so.
 #[utoipa::path(
     get, path = "/v1/webhook_event_types", tag = "webhooks",
     responses((status = 200, description = "All types", body = WebhookEventTypes))

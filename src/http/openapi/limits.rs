@@ -4,7 +4,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     dataset::MAX_ROW_BYTES,
-    domain::{DryRunSpec, ExtraField, JobRequest, Losses, MAX_REFERENCES, Problems, SpoSettings, UploadRecord},
+    domain::{
+        DryRunSpec, ExtraField, JobRequest, Losses, MAX_REFERENCES, Problems, Retention, SpoSettings, UploadRecord,
+        Webhook,
+    },
     http::{
         access::MAX_KEY_BYTES, event_stream, extract, file_request, files::MAX_FILES, form, form_body,
         metrics::MAX_STEPS, objective_numbers, observe::MAX_REQUEST_ID_BYTES, paging::MAX_PAGE, previews, queue,
@@ -61,12 +64,15 @@ fn of_files() -> [Row; 13] {
     ]
 }
 
-fn of_jobs() -> [Row; 9] {
+fn of_jobs() -> [Row; 12] {
     [
         ("suffix", JobRequest::MAX_SUFFIX_CHARS as u64, "characters", "a job's `suffix`"),
         ("metadata", JobRequest::MAX_METADATA as u64, "entries", "a job's `metadata`"),
         ("metadata_key", JobRequest::MAX_METADATA_KEY_CHARS as u64, "characters", "a key of `metadata`"),
         ("metadata_value", JobRequest::MAX_METADATA_VALUE_CHARS as u64, "characters", "a value of `metadata`"),
+        ("retention_count", Retention::MAX_COUNT.into(), "checkpoints", "that a job's `retention` keeps"),
+        ("retention_days", Retention::MAX_DAYS.into(), "days", "a job's `keep_days`"),
+        ("webhooks", Webhook::MAX_PER_OWNER, "webhooks", "of one person"),
         ("references", MAX_REFERENCES as u64, "models", "references of a job or a list"),
         ("reference_list_name", reference_lists::MAX_NAME_CHARS as u64, "characters", "a list's name"),
         ("losses", Losses::MAX as u64, "losses", "losses that are added up"),

@@ -25,7 +25,7 @@ use super::{
 use crate::domain::LoraRequest;
 
 /// The groups of operations, in the order in which one comes to them.
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("files", "Preference pairs and scores made elsewhere: uploaded whole or in parts, checked line by line."),
     ("models", "What can be tuned and what can be a reference."),
     ("reference lists", "Named lists of models to tune against."),
@@ -36,6 +36,7 @@ const TAGS: [(&str, &str); 12] = [
     ("objectives", "The mathematics alone: losses, gradients and weights of given log-probabilities."),
     ("queue", "Who runs, what waits and when it will start."),
     ("live", "Events of all jobs as they happen."),
+    ("webhooks", "Addresses that are told when jobs have ended, and what became of it."),
     ("people", "Keys, who they belong to, sharing, and who changed what."),
     ("server", "Whether the server lives and can work, and what it can do."),
 ];

@@ -19,7 +19,7 @@ use crate::http::{
 };
 
 /// Parts that stand for what nobody owns, or what belongs to the part before.
-const UNOWNED: [&str; 3] = ["checkpoint_id", "key_id", "name"];
+const UNOWNED: [&str; 4] = ["checkpoint_id", "event_id", "key_id", "name"];
 
 /// Completes every operation.
 pub(super) fn complete(document: &mut Value) {

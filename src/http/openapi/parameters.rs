@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Parts of an address: the schema of each, and what is said where it names nothing.
-pub(super) const PARTS: [(&str, &str, ErrorCode); 9] = [
+pub(super) const PARTS: [(&str, &str, ErrorCode); 11] = [
     ("file_id", "FileId", ErrorCode::FileNotFound),
     ("upload_id", "UploadId", ErrorCode::UploadNotFound),
     ("model", "ModelId", ErrorCode::ModelNotFound),
@@ -20,6 +20,8 @@ pub(super) const PARTS: [(&str, &str, ErrorCode); 9] = [
     ("export_id", "ExportId", ErrorCode::ExportNotFound),
     ("checkpoint_id", "CheckpointId", ErrorCode::CheckpointNotFound),
     ("key_id", "KeyId", ErrorCode::KeyNotFound),
+    ("webhook_endpoint_id", "WebhookId", ErrorCode::WebhookNotFound),
+    ("event_id", "WebhookEventId", ErrorCode::DeliveryNotFound),
     ("name", "", ErrorCode::FileNotFound),
 ];
 /// Completes an operation's parameters: one that makes something knows the same request again, one that gives a file goes on where it

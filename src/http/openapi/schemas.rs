@@ -6,14 +6,14 @@ use super::{bodies, object};
 use crate::domain::{
     Bound, CheckpointId, EventId, ExportId, ExtraField, FileId, HpoSettings, Hyperparameters, JobId, KeyId, Limit,
     Lora, Losses, ModpoSettings, ObjectiveSpec, PartId, Range, ReferenceListId, RunId, SelmSettings, SpoSettings,
-    TokenLevelSettings, UploadId,
+    TokenLevelSettings, UploadId, WebhookEventId, WebhookId,
 };
 
 /// Where schemas stand in the document.
 const SCHEMAS: &str = "#/components/schemas/";
 
 /// Ids that the server makes: the schema's name, and what they begin with.
-const IDS: [(&str, &str); 9] = [
+const IDS: [(&str, &str); 11] = [
     ("FileId", FileId::PREFIX),
     ("JobId", JobId::PREFIX),
     ("ReferenceListId", ReferenceListId::PREFIX),
@@ -23,6 +23,8 @@ const IDS: [(&str, &str); 9] = [
     ("PartId", PartId::PREFIX),
     ("KeyId", KeyId::PREFIX),
     ("RunId", RunId::PREFIX),
+    ("WebhookId", WebhookId::PREFIX),
+    ("WebhookEventId", WebhookEventId::PREFIX),
 ];
 
 /// The form of an id that the server makes.
