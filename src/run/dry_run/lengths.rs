@@ -44,7 +44,8 @@ pub(super) fn measure(
             starts_with_bos: encoded.starts_with_bos,
         })
     };
-    pairs.par_iter().map(of_pair).collect()
+    // Of several refusals the first by line is told, whichever thread was the first.
+    pairs.par_iter().map(of_pair).collect::<Vec<_>>().into_iter().collect()
 }
 
 /// What is answered of them; `None` where there is no pair.
