@@ -40,9 +40,10 @@ run() { # NAME KEYED [OPTION...]
         MRPO_KEY=$("$program" keys create --data-dir "$directory/data" --user root --role admin 2>/dev/null)
         MRPO_KEY_ID=$("$program" keys list --data-dir "$directory/data" | grep -o 'key-[0-9a-f]*' | head -n 1)
     fi
+    : >"$directory/out"
     # Generated sources of models must reach nobody: no hub, no pip. A key's bucket is large enough for a tester in a hurry.
     HF_ENDPOINT=http://127.0.0.1:1 HF_HOME=$directory/hub MRPO_PIP=/bin/false RUST_LOG=mrpo=warn \
-        "$program" serve --data-dir "$directory/data" --listen 127.0.0.1:0 --requests-per-second 100000 \
+        "$program" serve --data-dir "$directory/data" --listen 127.0.0.1:0 --requests-per-second 100000 --allow-webhook 127.0.0.1:1 \
         >"$directory/out" 2>"$directory/log" &
     server=$!
     for _ in $(seq 100); do

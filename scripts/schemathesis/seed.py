@@ -10,6 +10,7 @@ import json
 import pathlib
 import sys
 import time
+import urllib.error
 import urllib.request
 
 url, directory, model_file, key = (sys.argv[1:] + [""])[:4]
@@ -74,6 +75,14 @@ export = post("/v1/models/tiny/exports", {"format": "huggingface"})
 export = until(f"/v1/exports/{export['id']}", "pending")
 assert export["status"] == "ready", export
 a_part = post("/v1/uploads", {"filename": "pairs.jsonl", "purpose": "fine-tune", "bytes": 64})
+# Nobody listens there: what it is told is given up or waits.
+kinds = ["fine_tuning.job.succeeded", "fine_tuning.job.failed"]
+webhook = post("/v1/webhook_endpoints", {"name": "mine", "url": "http://127.0.0.1:1/mrpo", "event_types": kinds})
+try:
+    post(f"/v1/webhook_endpoints/{webhook['id']}/test", {"event_type": kinds[0]})
+except urllib.error.HTTPError as e:
+    assert e.code == 422, e.read()
+delivery = send("GET", f"/v1/webhook_endpoints/{webhook['id']}/deliveries")["data"][0]
 checkpoint = send("GET", f"/v1/fine_tuning/jobs/{done['id']}/checkpoints")["data"][0]
 
 keep("models", "tiny", done["fine_tuned_model"])
@@ -83,5 +92,7 @@ keep("reference_lists", reference_list["id"])
 keep("exports", export["id"])
 keep("uploads", a_part["id"])
 keep("checkpoints", checkpoint["id"])
+keep("webhooks", webhook["id"])
+keep("deliveries", delivery["id"])
 keep("names", *(file["name"] for file in export["files"]))
 keep("events", *(event["id"] for event in send("GET", f"/v1/fine_tuning/jobs/{done['id']}/events")["data"]))
