@@ -85,35 +85,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{FileId, JobRequest, ModelLocation, Problems, WeightsFormat};
-
-    fn spec(hyperparameters: serde_json::Value) -> JobSpec {
-        let body = json!({"model": "smol", "training_file": FileId::new(),
-            "method": {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}});
-        let request: JobRequest = serde_json::from_value(body).expect("well formed");
-        JobSpec::resolve(&request, None, 1, &mut Problems::default())
-    }
 
     fn mistral() -> ModelInfo {
-        ModelInfo {
-            location: ModelLocation { format: WeightsFormat::Huggingface, weights: "/x".into(), adapters: Vec::new() },
-            digest: String::new(),
-            architecture: "MistralForCausalLM".into(),
-            n_parameters: 7_241_732_096,
-            vocab_size: 32_000,
-            max_position_embeddings: 0,
-            has_chat_template: false,
-            size_bytes: 0,
-            scores: None,
-        }
+        ModelInfo { vocab_size: 32_000, ..ModelInfo::for_tests(7_241_732_096) }
     }
 
     #[test]
     fn what_is_kept_and_what_is_trained_decide() {
         // PEFT trains 20 971 520 numbers of Mistral-7B with rank 8 on all linear layers.
         let all = json!(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]);
-        let mut lora =
-            spec(json!({"batch_size": 10, "checkpoint_every_n_steps": 10, "lora": {"rank": 8, "target_modules": all}}));
+        let mut lora = JobSpec::for_tests(
+            json!({"batch_size": 10, "checkpoint_every_n_steps": 10, "lora": {"rank": 8, "target_modules": all}}),
+        );
         let (model, whole) = (4 * 20_971_520, 3 * 4 * 20_971_520);
         let close = |found: u64, expected: u64| (0.8..1.3).contains(&(found as f64 / expected as f64));
         let needed = |spec: &JobSpec, n_pairs| needed_disk_bytes(spec, &mistral(), n_pairs);
@@ -121,7 +104,7 @@ mod tests {
         assert!(close(needed(&lora, 1000), 2 * whole + 8 * model), "{}", needed(&lora, 1000));
         lora.retention.keep_last = Some(1);
         assert!(close(needed(&lora, 1000), 2 * whole), "{}", needed(&lora, 1000));
-        let full = spec(json!({"lora": null}));
+        let full = JobSpec::for_tests(json!({"lora": null}));
         assert!(close(needed(&full, 8), 12 * mistral().n_parameters));
         assert_eq!(needed(&full, 0), 0);
     }

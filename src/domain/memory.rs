@@ -44,39 +44,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{FileId, JobRequest, ModelLocation, Problems};
-
-    fn spec(hyperparameters: serde_json::Value) -> JobSpec {
-        let body = json!({"model": "smol", "training_file": FileId::new(),
-            "method": {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}});
-        let request: JobRequest = serde_json::from_value(body).expect("well formed");
-        JobSpec::resolve(&request, None, 1, &mut Problems::default())
-    }
-
-    fn model(n_parameters: u64, format: WeightsFormat, size_bytes: u64) -> ModelInfo {
-        ModelInfo {
-            location: ModelLocation { format, weights: "/x".into(), adapters: Vec::new() },
-            digest: String::new(),
-            architecture: String::new(),
-            n_parameters,
-            vocab_size: 0,
-            max_position_embeddings: 0,
-            has_chat_template: false,
-            size_bytes,
-            scores: None,
-        }
-    }
 
     #[test]
     fn the_larger_of_training_and_scoring_counts() {
-        let (lora, full) = (spec(json!({"dtype": "float32"})), spec(json!({"dtype": "float32", "lora": null})));
-        let base = model(100_000_000, WeightsFormat::Huggingface, 0);
+        let (lora, full) = (
+            JobSpec::for_tests(json!({"dtype": "float32"})),
+            JobSpec::for_tests(json!({"dtype": "float32", "lora": null})),
+        );
+        let base = ModelInfo::for_tests(100_000_000);
         let of_lora = needed_bytes(&lora, &base, &[]);
         assert!((1_100_000_000..1_200_000_000).contains(&of_lora), "{of_lora}");
         assert_eq!(needed_bytes(&full, &base, &[]) - of_lora, 12 * base.n_parameters);
-        let large = model(7_000_000_000, WeightsFormat::Huggingface, 0);
+        let large = ModelInfo::for_tests(7_000_000_000);
         assert_eq!(needed_bytes(&lora, &base, std::slice::from_ref(&large)), BASE_BYTES + 28_000_000_000);
-        let quantised = ModelInfo { size_bytes: 4_000_000_000, ..model(7_000_000_000, WeightsFormat::Gguf, 0) };
+        let mut quantised = ModelInfo { size_bytes: 4_000_000_000, ..large.clone() };
+        quantised.location.format = WeightsFormat::Gguf;
         assert_eq!(needed_bytes(&lora, &base, &[quantised, large.clone()]), BASE_BYTES + 28_000_000_000);
         assert!(needed_bytes(&lora, &large, &[]) <= BASE_BYTES + 28_000_000_000 + MOST_ACTIVATION_BYTES);
     }

@@ -18,6 +18,9 @@ mod hyperparameters;
 mod ids;
 mod inspection;
 mod job;
+mod job_request;
+mod job_spec;
+mod job_status;
 mod memory;
 mod method;
 mod method_request;
@@ -65,7 +68,10 @@ pub use ids::{
     RunId, UploadId, WebhookEventId, WebhookId,
 };
 pub use inspection::{InspectSpec, Inspection, Preview, PreviewSpec, PreviewToken, Question};
-pub use job::{Evaluation, EvaluationPair, IllegalTransition, Job, JobRequest, JobSpec, JobStatus, Standing};
+pub use job::{Evaluation, EvaluationPair, Job, Standing};
+pub use job_request::JobRequest;
+pub use job_spec::JobSpec;
+pub use job_status::{IllegalTransition, JobStatus};
 pub use memory::needed_bytes;
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
 pub use method_request::{

@@ -230,6 +230,24 @@ pub struct ModelRecord {
 }
 
 #[cfg(test)]
+impl ModelInfo {
+    /// A model of so many parameters in Hugging Face's format.
+    pub(super) fn for_tests(n_parameters: u64) -> Self {
+        Self {
+            location: ModelLocation { format: WeightsFormat::Huggingface, weights: "/x".into(), adapters: Vec::new() },
+            digest: String::new(),
+            architecture: String::new(),
+            n_parameters,
+            vocab_size: 0,
+            max_position_embeddings: 0,
+            has_chat_template: false,
+            size_bytes: 0,
+            scores: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

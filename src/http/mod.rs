@@ -1,6 +1,6 @@
 //! The REST API: one file per resource, each with its `router()` first, then its bodies, then its handlers.
 //!
-//! Nothing here waits for training: a request reads or writes rows, or streams a file. `error.rs` holds the only table of
+//! Nothing here waits for training: a request reads or writes rows, or streams a file. `error_code.rs` holds the only table of
 //! error codes; whatever goes wrong anywhere is answered in its shape.
 
 mod access;
@@ -16,6 +16,7 @@ mod dry_runs;
 mod elsewhere;
 mod error;
 mod error_body;
+mod error_code;
 mod event_stream;
 mod events;
 mod export_files;
