@@ -1,63 +1,12 @@
 //! Training settings: as a client writes them (`"auto"` or a value), and as they are used (every one filled in).
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Clip, Limit, Losses, Method, Mix, ObjectiveSpec, Problems, Range, TargetModules, WeightConvention, Weighting,
-    range_of,
+    Auto, Clip, Limit, Lora, LoraRequest, Losses, Method, Mix, ObjectiveSpec, Problems, Range, WeightConvention,
+    Weighting, lora::lora_or_null, range_of,
 };
-
-/// A setting that is either left to us (`"auto"`) or given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum Auto<T> {
-    /// Our documented default.
-    Auto(AutoWord),
-    /// As given.
-    Value(T),
-}
-
-/// The word `"auto"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AutoWord {
-    /// Left to us.
-    #[default]
-    Auto,
-}
-
-impl<T> Auto<T> {
-    /// The given value, or `default`.
-    pub fn or(self, default: T) -> T {
-        self.given().unwrap_or(default)
-    }
-
-    /// The given value.
-    pub fn given(self) -> Option<T> {
-        match self {
-            Self::Auto(_) => None,
-            Self::Value(value) => Some(value),
-        }
-    }
-}
-
-impl<T> Default for Auto<T> {
-    fn default() -> Self {
-        Self::Auto(AutoWord::Auto)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Auto<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Through a JSON value, so that the error speaks of the expected type and not of "untagged enum".
-        let value = serde_json::Value::deserialize(deserializer)?;
-        if value == "auto" || value.is_null() {
-            return Ok(Self::default());
-        }
-        T::deserialize(value).map(Self::Value).map_err(|e| serde::de::Error::custom(format!("{e}, or \"auto\"")))
-    }
-}
 
 /// Learning rate over the steps, after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -95,44 +44,6 @@ pub enum Dtype {
     /// Frozen weights are stored, and the factors of every product rounded, as bfloat16; sums, trained weights, the optimizer and
     /// all else stay float32. About twice as fast where the processor multiplies bfloat16 (AVX-512 BF16), slower elsewhere.
     Bfloat16,
-}
-
-/// LoRA (arXiv 2106.09685) with PEFT's semantics: y = Wx + (alpha/rank)·B·A·dropout(x).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Lora {
-    /// Rank r of the update.
-    pub rank: usize,
-    /// Scale: the update is multiplied by alpha/rank.
-    pub alpha: f64,
-    /// Probability that an input of A is dropped while training.
-    pub dropout: f64,
-    /// The layers it is attached to: a list, `"all-linear"`, or `"auto"` (PEFT's choice); a choice becomes a list as soon as the base
-    /// model's architecture is known.
-    pub target_modules: TargetModules,
-}
-
-impl Lora {
-    /// What its numbers may be.
-    pub const LIMITS: [Limit; 3] = [
-        ("rank", Range::between(1.0, 1024.0)),
-        ("alpha", Range::above(0.0)),
-        ("dropout", Range::from_to_below(0.0, 1.0)),
-    ];
-}
-
-/// [`Lora`] as a client writes it: what is left out gets its default.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields are those of `Lora`")]
-pub struct LoraRequest {
-    #[serde(default)]
-    pub rank: Auto<usize>,
-    #[serde(default)]
-    pub alpha: Auto<f64>,
-    #[serde(default)]
-    pub dropout: Auto<f64>,
-    #[serde(default)]
-    pub target_modules: TargetModules,
 }
 
 /// Training settings as a client writes them; each is `"auto"` (our default, see [`Hyperparameters`]) or a value.
@@ -176,16 +87,6 @@ pub struct HyperparametersRequest {
     pub lora: Option<Option<LoraRequest>>,
     pub eval_every_n_steps: Auto<u64>,
     pub checkpoint_every_n_steps: Auto<u64>,
-}
-
-/// Tells `null` (full fine-tuning) from an absent field (LoRA by default).
-fn lora_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<LoraRequest>>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    if value.is_null() {
-        return Ok(Some(None));
-    }
-    let request = Auto::<LoraRequest>::deserialize(value).map_err(serde::de::Error::custom)?;
-    Ok(Some(Some(request.or(LoraRequest::default()))))
 }
 
 /// Training settings as they are used.
@@ -261,8 +162,8 @@ impl Hyperparameters {
     pub fn resolve(request: &HyperparametersRequest, method: &Method, pointer: &str, problems: &mut Problems) -> Self {
         let lora = match &request.lora {
             Some(None) => None,
-            Some(Some(lora)) => Some(resolve_lora(lora)),
-            None => Some(resolve_lora(&LoraRequest::default())),
+            Some(Some(lora)) => Some(lora.resolve()),
+            None => Some(LoraRequest::default().resolve()),
         };
         let default_learning_rate = if lora.is_some() { 1e-4 } else { 1e-6 };
         if let (Auto::Value(_), Auto::Value(_)) = (request.learning_rate, request.learning_rate_multiplier) {
@@ -363,16 +264,6 @@ fn resolve_objective(request: &HyperparametersRequest, method: &Method) -> Objec
     };
     method.apply_to(&mut objective);
     objective
-}
-
-fn resolve_lora(request: &LoraRequest) -> Lora {
-    let rank = request.rank.or(8);
-    Lora {
-        rank,
-        alpha: request.alpha.or(2.0 * rank as f64),
-        dropout: request.dropout.or(0.0),
-        target_modules: request.target_modules.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Plain records both halves share: ids, specs and their validation, statuses, events, metric names. No I/O.
 
 mod address;
+mod auto;
 mod dataset_format;
 mod dataset_statistics;
 mod delivery;
@@ -21,6 +22,7 @@ mod job;
 mod job_request;
 mod job_spec;
 mod job_status;
+mod lora;
 mod memory;
 mod method;
 mod method_request;
@@ -44,6 +46,7 @@ mod upload;
 mod webhook;
 
 pub use address::{AllowedHosts, HttpAddress, InvalidAddress};
+pub use auto::{Auto, AutoWord};
 pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
 pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
 pub use delivery::{Attempt, Delivery, DeliveryStatus, DueDelivery, WebhookEvent, WebhookEventType};
@@ -60,9 +63,7 @@ pub use failure::{Failure, FailureCode};
 pub use file::{DatasetReport, FilePurpose, FileRecord, FileStatus};
 pub use fitness::{KeptCount, ReferenceFitness, ReferenceRole, SampleFitness, TextFitness};
 pub use hashed_file::HashedFile;
-pub use hyperparameters::{
-    Auto, AutoWord, Dtype, Hyperparameters, HyperparametersRequest, Lora, LoraRequest, LrSchedule, Truncation,
-};
+pub use hyperparameters::{Dtype, Hyperparameters, HyperparametersRequest, LrSchedule, Truncation};
 pub use ids::{
     CheckpointId, EventId, ExportId, FileId, InspectionId, InvalidId, JobId, KeyId, ModelId, PartId, ReferenceListId,
     RunId, UploadId, WebhookEventId, WebhookId,
@@ -72,6 +73,7 @@ pub use job::{Evaluation, EvaluationPair, Job, Standing};
 pub use job_request::JobRequest;
 pub use job_spec::JobSpec;
 pub use job_status::{IllegalTransition, JobStatus};
+pub use lora::{Lora, LoraRequest};
 pub use memory::needed_bytes;
 pub use method::{HpoSettings, Method, MethodKind, ModpoSettings, SelmSettings, SpoSettings, TokenLevelSettings};
 pub use method_request::{

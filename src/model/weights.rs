@@ -1,5 +1,7 @@
 //! A model's weights in memory under their Hugging Face names, whatever file they came from.
 
+mod adapter;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -13,6 +15,7 @@ use rand_chacha::{
 };
 use serde::Deserialize;
 
+use self::adapter::adapter_updates;
 use super::{ModelConfig, ModelError, device::dense_budget, gguf, quantised::Quantised};
 use crate::domain::{Dtype, ModelLocation, WeightsFormat};
 
@@ -57,13 +60,6 @@ impl Matrices {
         let bytes = gguf::inspect(&location.weights)?.n_parameters() * stored(dtype, true).size_in_bytes() as u64;
         Ok(if bytes <= dense_budget() { Self::Dense } else { Self::AsStored })
     }
-}
-
-/// `adapter_config.json`, as far as merging needs it.
-#[derive(Debug, Deserialize)]
-struct AdapterConfig {
-    r: usize,
-    lora_alpha: f64,
 }
 
 /// Finds out what a model is and that its files are whole, reading headers only.
@@ -294,36 +290,6 @@ pub fn noise(shape: &[usize], seed: u64) -> candle_core::Result<Tensor> {
         values.extend_from_slice(&drawn[..PERIOD.min(n - values.len())]);
     }
     Tensor::from_vec(values, shape, &Device::Cpu)
-}
-
-/// What a PEFT adapter adds to one weight: (alpha/r)·B·A.
-struct AdapterUpdate {
-    a: Tensor,
-    b: Tensor,
-    scale: f64,
-}
-
-impl AdapterUpdate {
-    fn merged_into(&self, weight: &Tensor) -> Result<Tensor, ModelError> {
-        Ok((weight.to_dtype(DType::F32)? + self.b.matmul(&self.a)?.affine(self.scale, 0.0)?)?)
-    }
-}
-
-/// The updates of a PEFT adapter by the name of the weight.
-fn adapter_updates(directory: &Path) -> Result<BTreeMap<String, AdapterUpdate>, ModelError> {
-    let config: AdapterConfig = read_json(&directory.join("adapter_config.json"))?;
-    let adapter = candle_core::safetensors::load(directory.join("adapter_model.safetensors"), &Device::Cpu)?;
-    let scale = config.lora_alpha / config.r as f64;
-    let mut updates = BTreeMap::new();
-    for (name, a) in &adapter {
-        let Some(layer) = name.strip_suffix(".lora_A.weight") else { continue };
-        let b = adapter.get(&format!("{layer}.lora_B.weight"));
-        let missing = || ModelError::invalid(format!("{}: {layer}.lora_B is missing", directory.display()));
-        let b = b.ok_or_else(missing)?.to_dtype(DType::F32)?;
-        let weight = format!("{}.weight", layer.strip_prefix("base_model.model.").unwrap_or(layer));
-        updates.insert(weight, AdapterUpdate { a: a.to_dtype(DType::F32)?, b, scale });
-    }
-    Ok(updates)
 }
 
 /// The weights' files of a Hugging Face directory: one, or the shards its index names.
