@@ -64,9 +64,16 @@ impl Hyperparameters {
 
 /// What a job's checkpoints take at most, told from counts alone.
 pub fn needed_disk_bytes(spec: &JobSpec, base: &ModelInfo, n_pairs: u64) -> u64 {
+    disk_bytes_after(spec, base, n_pairs, 0)
+}
+
+/// The same of the checkpoints that are still to be written when so many steps are done.
+pub fn disk_bytes_after(spec: &JobSpec, base: &ModelInfo, n_pairs: u64, n_steps_done: u64) -> u64 {
     let settings = &spec.hyperparameters;
-    let one = one_checkpoint(settings, base);
-    one.most(&spec.retention, settings.n_checkpoints(settings.n_steps(n_pairs)))
+    let n_steps = settings.n_steps(n_pairs);
+    let n_written = n_steps_done / settings.checkpoint_every(n_steps);
+    let n_left = settings.n_checkpoints(n_steps).saturating_sub(n_written);
+    one_checkpoint(settings, base).most(&spec.retention, n_left)
 }
 
 fn one_checkpoint(settings: &Hyperparameters, base: &ModelInfo) -> CheckpointBytes {
@@ -105,6 +112,7 @@ mod tests {
         assert!(close(needed(&lora, 1000), 2 * whole + 8 * model), "{}", needed(&lora, 1000));
         lora.retention.keep_last = Some(1);
         assert!(close(needed(&lora, 1000), 2 * whole), "{}", needed(&lora, 1000));
+        assert!(close(disk_bytes_after(&lora, &mistral(), 1000, 95), whole));
         let full = JobSpec::for_tests(json!({"lora": null}));
         assert!(close(needed(&full, 8), 12 * mistral().n_parameters));
         assert_eq!(needed(&full, 0), 0);

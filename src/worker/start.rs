@@ -15,9 +15,12 @@ impl Worker {
     pub(super) async fn start_jobs(&mut self, lease: &Lease<'_>) -> Result<bool> {
         let mut changed = false;
         loop {
+            let (disk, free_bytes) = (&self.config.disk, self.free_disk_bytes);
+            let beside_the_reserve = |bytes: u64| bytes.saturating_sub(disk.reserve_bytes());
             let room = FreeRoom {
                 memory: self.config.memory.read(),
-                disk_bytes: self.free_disk_bytes.saturating_sub(self.config.disk.reserve_bytes()),
+                disk_bytes: beside_the_reserve(free_bytes),
+                most_disk_bytes: disk.space().map_or(u64::MAX, |space| beside_the_reserve(space.total_bytes)),
             };
             let Some(run) = self.store.claim_job(lease, &self.config.queue, &room).await? else { break };
             let slot = run.slot.expect("claim_job gives every run a slot");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mrpo::{
-    domain::{ExportDtype, ExportFormat, JobId, QueueRules, WaitCode},
+    domain::{ExportDtype, ExportFormat, JobId, QueueRules, WaitCode, needed_disk_bytes},
     launch::{Launcher, Local},
     run_dir::{AskSpace, Disk, Space},
     worker::{Worker, WorkerConfig},
@@ -15,6 +15,7 @@ use mrpo::{
 
 use crate::{
     processes::{hears, program},
+    records::info,
     world::World,
 };
 
@@ -30,10 +31,14 @@ fn space(free: &AtomicU64) -> io::Result<Space> {
 }
 
 async fn world(ask: AskSpace, program: PathBuf) -> World {
+    with_slots(1, ask, program).await
+}
+
+async fn with_slots(n_slots: u16, ask: AskSpace, program: PathBuf) -> World {
     let mut w = World::new().await;
     w.ready_model("smol").await;
     let data_dir = w.dir.path().to_owned();
-    let config = WorkerConfig { disk: Disk::new(&data_dir, RESERVE).asking(ask), ..WorkerConfig::new(data_dir, 1) };
+    let config = WorkerConfig { disk: Disk::new(&data_dir, RESERVE).asking(ask), ..WorkerConfig::new(data_dir, n_slots) };
     w.worker = Worker::new(w.store.clone(), Launcher::Local(Local::on_cpu(program)), config);
     w
 }
@@ -98,4 +103,34 @@ async fn a_job_that_runs_saves_its_state_and_goes_on_when_there_is_room() {
     w.is(&["job running attempt 2"]).await;
     w.store.cancel_job(&job).await.expect("asked");
     w.becomes(&["job cancelled attempt 2"]).await;
+}
+
+#[tokio::test]
+async fn a_job_that_the_whole_disk_could_not_hold_fails_and_nobody_waits_for_it() {
+    fn ask(_: &Path) -> io::Result<Space> {
+        Ok(Space { free_bytes: RESERVE + 5000, total_bytes: RESERVE + 5000 })
+    }
+    let mut w = world(ask, "/bin/true".into()).await;
+    let job = w.job("job").await;
+    w.is(&["job failed (DiskFull)"]).await;
+    let said = w.said(&job).await;
+    assert!(said.iter().any(|said| said.contains("retention.keep_last")), "{said:?}");
+}
+
+#[tokio::test]
+async fn what_runs_has_its_disk_before_what_waits() {
+    static FREE: AtomicU64 = AtomicU64::new(PLENTY);
+    fn ask(_: &Path) -> io::Result<Space> {
+        space(&FREE)
+    }
+    let mut w = with_slots(2, ask, "/bin/true".into()).await;
+    let first = w.job("first").await;
+    w.job("second").await;
+    let spec = w.store.job(&first).await.expect("found").spec;
+    let needed = needed_disk_bytes(&spec, &info("/models/base.gguf", &[]), 2);
+    FREE.store(RESERVE + 2 * needed - 1, Ordering::Relaxed);
+    w.is(&["first running", "second queued"]).await;
+    FREE.store(RESERVE + 2 * needed, Ordering::Relaxed);
+    let _process = w.process(&first).await;
+    w.is(&["first running", "second running"]).await;
 }
