@@ -60,6 +60,7 @@ impl Worker {
             Ok(()) => self.launcher.launch(&dir, work).map_err(|e| self.could_not_start(&e)),
             Err(end) => Err(end),
         };
+        let started = started.map_err(|end| self.spared(run, end));
         match &started {
             Ok(()) => tracing::info!(run_id = %run.id, ?run.subject, run.n_attempts, ?work, "started a run"),
             Err(end) => {
@@ -126,7 +127,7 @@ impl Worker {
         Ok(train.map(|train| InspectSpec::DryRun(Box::new(DryRunSpec { train, device, retention: job.retention }))))
     }
 
-    /// A full disk stays full; anything else may pass, so it counts as a death and is tried again.
+    /// A full disk stays full, and a job waits for it (`spared`); anything else may pass, so it counts as a death and is tried again.
     fn could_not_start(&self, error: &io::Error) -> RunEnd {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             let message = format!("the run could not be started, the disk is full: {error}");
