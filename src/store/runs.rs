@@ -84,7 +84,7 @@ pub struct Run {
 impl Store {
     /// Takes the job that the rule of the queue puts first, makes it `running`, and gives its run a slot. `None` when nothing may
     /// start: nothing is queued, no slot is free, all owners of queued jobs have as many slots as they may, or the first job needs more
-    /// disk than is free, or more memory than is free while others hold some: jobs, or, on a device of its own, anybody. Nobody passes a
+    /// disk than is free, or more memory than is free while other jobs run. Nobody passes a
     /// job that waits for memory, so it waits no longer than they run; nor one that waits for disk. One that the whole disk could not hold
     /// fails: it was created while its model or its file was being checked.
     pub async fn claim_job(&self, lease: &Lease<'_>, rules: &QueueRules, room: &FreeRoom) -> Result<Option<Run>> {
@@ -108,9 +108,9 @@ impl Store {
             .map_err(|e| StoreError::Decode { what: "id", source: Box::new(e) })?;
         let memory = room.memory.as_ref();
         let best = memory.and_then(|memory| memory.best_of(&slots));
-        // What no device could hold is left to fail and say so; alone on a machine that shares its memory it may yet do.
+        // What no device could hold is left to fail and say so; alone it may yet do, and would wait for nobody.
         let held_up_to = match memory {
-            Some(JobMemory::Shared(_)) if queue.running.is_empty() => 0,
+            _ if queue.running.is_empty() => 0,
             Some(JobMemory::Shared(_)) | None => u64::MAX,
             Some(of_slots @ JobMemory::OfSlots(_)) => of_slots.most_bytes(),
         };
