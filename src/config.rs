@@ -169,7 +169,7 @@ impl ServeArgs {
             }
         };
         let memory = match gpus.clone() {
-            Some(gpus) => ReadMemory::new(move || gpus.memory()),
+            Some(gpus) => ReadMemory::new(move || Some(gpus.memory())),
             None => ReadMemory::new(host_memory),
         };
         ensure!(slots > 0, "--slots 0 would never run a job: give at least 1");

@@ -27,27 +27,28 @@ pub struct CheckpointBytes {
 impl CheckpointBytes {
     /// Of so many trained tensors with so many numbers; `vocab_size` where a tokenizer lies beside them.
     pub fn of(n_tensors: u64, n_trained: u64, vocab_size: Option<u64>) -> Self {
-        let values = 4 * n_trained + HEADER_BYTES * n_tensors;
-        let tokenizer = VOCABULARY_ENTRY_BYTES * vocab_size.unwrap_or(0);
-        Self { model: values + SMALL_FILES_BYTES + tokenizer, resume_state: 2 * values }
+        let values = n_trained.saturating_mul(4).saturating_add(HEADER_BYTES.saturating_mul(n_tensors));
+        let beside = VOCABULARY_ENTRY_BYTES.saturating_mul(vocab_size.unwrap_or(0)).saturating_add(SMALL_FILES_BYTES);
+        Self { model: values.saturating_add(beside), resume_state: values.saturating_mul(2) }
     }
 
     /// All of it.
     pub fn whole(self) -> u64 {
-        self.model + self.resume_state
+        self.model.saturating_add(self.resume_state)
     }
 
     /// The most that a job's checkpoints take at once. Of all but the newest only the model stays, but the one before is whole until
     /// the newest is.
     pub fn most(self, retention: &Retention, n_checkpoints: u64) -> u64 {
-        self.model * retention.most_at_once(n_checkpoints) + self.resume_state * n_checkpoints.min(2)
+        let models = self.model.saturating_mul(retention.most_at_once(n_checkpoints));
+        models.saturating_add(self.resume_state.saturating_mul(n_checkpoints.min(2)))
     }
 }
 
 impl Hyperparameters {
     /// Optimizer steps for so many pairs: the last of an epoch takes what is left.
     pub fn n_steps(&self, n_pairs: u64) -> u64 {
-        n_pairs.div_ceil(self.batch_size as u64) * u64::from(self.n_epochs)
+        n_pairs.div_ceil(self.batch_size as u64).saturating_mul(u64::from(self.n_epochs))
     }
 
     /// A checkpoint is written every so many of these steps, and at the end.
@@ -63,9 +64,16 @@ impl Hyperparameters {
 
 /// What a job's checkpoints take at most, told from counts alone.
 pub fn needed_disk_bytes(spec: &JobSpec, base: &ModelInfo, n_pairs: u64) -> u64 {
+    disk_bytes_after(spec, base, n_pairs, 0)
+}
+
+/// The same of the checkpoints that are still to be written when so many steps are done.
+pub fn disk_bytes_after(spec: &JobSpec, base: &ModelInfo, n_pairs: u64, n_steps_done: u64) -> u64 {
     let settings = &spec.hyperparameters;
-    let one = one_checkpoint(settings, base);
-    one.most(&spec.retention, settings.n_checkpoints(settings.n_steps(n_pairs)))
+    let n_steps = settings.n_steps(n_pairs);
+    let n_written = n_steps_done / settings.checkpoint_every(n_steps);
+    let n_left = settings.n_checkpoints(n_steps).saturating_sub(n_written);
+    one_checkpoint(settings, base).most(&spec.retention, n_left)
 }
 
 fn one_checkpoint(settings: &Hyperparameters, base: &ModelInfo) -> CheckpointBytes {
@@ -104,8 +112,11 @@ mod tests {
         assert!(close(needed(&lora, 1000), 2 * whole + 8 * model), "{}", needed(&lora, 1000));
         lora.retention.keep_last = Some(1);
         assert!(close(needed(&lora, 1000), 2 * whole), "{}", needed(&lora, 1000));
+        assert!(close(disk_bytes_after(&lora, &mistral(), 1000, 95), whole));
         let full = JobSpec::for_tests(json!({"lora": null}));
         assert!(close(needed(&full, 8), 12 * mistral().n_parameters));
         assert_eq!(needed(&full, 0), 0);
+        let endless = JobSpec::for_tests(json!({"lora": null, "checkpoint_every_n_steps": 1}));
+        assert_eq!(needed_disk_bytes(&endless, &ModelInfo::for_tests(u64::MAX / 8), u64::MAX), u64::MAX);
     }
 }

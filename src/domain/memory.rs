@@ -17,18 +17,18 @@ pub fn needed_bytes(spec: &JobSpec, base: &ModelInfo, references: &[ModelInfo]) 
     let settings = &spec.hyperparameters;
     let training = match (&settings.lora, settings.dtype) {
         // Weights, gradients and two moments, all whole.
-        (None, _) => 16 * base.n_parameters,
-        (Some(_), dtype) => number_bytes(dtype) * base.n_parameters,
+        (None, _) => base.n_parameters.saturating_mul(16),
+        (Some(_), dtype) => base.n_parameters.saturating_mul(number_bytes(dtype)),
     };
     let kept = (base.n_parameters as f64).sqrt() * BYTES_PER_TOKEN_AND_ROOT * settings.micro_batch_tokens as f64;
-    let training = training + (kept as u64).min(MOST_ACTIVATION_BYTES);
+    let training = training.saturating_add((kept as u64).min(MOST_ACTIVATION_BYTES));
     let scoring = references.iter().map(|model| frozen_bytes(model, settings.dtype)).max().unwrap_or(0);
-    BASE_BYTES + training.max(scoring)
+    training.max(scoring).saturating_add(BASE_BYTES)
 }
 
 /// Quantised matrices may stay as their file has them.
 fn frozen_bytes(model: &ModelInfo, dtype: Dtype) -> u64 {
-    let dense = number_bytes(dtype) * model.n_parameters;
+    let dense = model.n_parameters.saturating_mul(number_bytes(dtype));
     if model.location.format == WeightsFormat::Gguf { dense.min(model.size_bytes) } else { dense }
 }
 

@@ -27,6 +27,9 @@ pub const NUM_TOKENS: &str = "num_tokens";
 /// Wall-clock time of the step, in milliseconds.
 pub const STEP_DURATION_MS: &str = "step_duration_ms";
 
+/// What stands before the names of the validation set's metrics.
+pub const EVALUATED: &str = "eval_";
+
 /// The name of one of a reference's metrics: `refs/{name}/{metric}`.
 pub fn of_reference(name: &str, metric: &str) -> String {
     format!("refs/{name}/{metric}")

@@ -51,7 +51,7 @@ pub use dataset_format::{Compression, Container, DatasetFormat, UnknownFormat};
 pub use dataset_statistics::{Bin, DatasetStatistics, Distribution, Lengths, Sample};
 pub use delivery::{Attempt, Delivery, DeliveryStatus, DueDelivery, WebhookEvent, WebhookEventType};
 pub use device_memory::{DeviceMemory, JobMemory, ReadMemory};
-pub use disk::{CheckpointBytes, needed_disk_bytes};
+pub use disk::{CheckpointBytes, disk_bytes_after, needed_disk_bytes};
 pub use dry_run::{
     DatasetOutlook, DiskEstimate, DryRun, DryRunPhase, DryRunSpec, FileOutlook, MemoryEstimate, MemoryPhase,
     ScoringTime, TimeEstimate, TokenLengths, Warning, WarningCode,

@@ -51,7 +51,7 @@ impl From<Checkpoint> for CheckpointObject {
     fn from(checkpoint: Checkpoint) -> Self {
         let mut metrics = checkpoint.metrics;
         let loss = metrics.get(metric::LOSS).copied();
-        let eval_loss = metrics.get(&format!("eval_{}", metric::LOSS)).copied();
+        let eval_loss = metrics.get(&format!("{}{}", metric::EVALUATED, metric::LOSS)).copied();
         let as_openai_calls_it = [
             ("step", Some(checkpoint.step as f64)),
             ("train_loss", loss),

@@ -1,7 +1,7 @@
 //! Room on the disk, asked for before something is put there: what one user may have, and what the server keeps free.
 //!
 //! A body that is on its way in has its room from its first byte to its row, so that bodies that arrive at once cannot pass a limit that
-//! each of them alone would keep.
+//! each of them alone would keep. What the server keeps free is asked of what all of them have still to write.
 
 use std::{
     collections::HashMap,
@@ -21,16 +21,26 @@ use crate::{
     store::unix_now,
 };
 
-/// Bytes on their way in, by whose they will be.
+/// Bodies on their way in.
 #[derive(Debug, Default)]
-pub(super) struct Arriving(Arc<Mutex<HashMap<UserName, u64>>>);
+pub(super) struct Arriving(Arc<Mutex<Bodies>>);
+
+#[derive(Debug, Default)]
+struct Bodies {
+    /// What everybody's have still to write, in bytes.
+    unwritten: u64,
+    /// Their bytes, by whose they will be.
+    of_owners: HashMap<UserName, u64>,
+}
 
 /// Room that somebody has; it is given back with this. Without a limit it is all there is.
 #[derive(Debug)]
 pub(super) struct Room {
-    arriving: Arc<Mutex<HashMap<UserName, u64>>>,
+    arriving: Arc<Mutex<Bodies>>,
     limit: Option<(UserName, u64)>,
     bytes: u64,
+    /// What of it is announced and not yet written.
+    unwritten: u64,
 }
 
 impl Room {
@@ -39,9 +49,19 @@ impl Room {
     /// # Errors
     /// When the disk is low, or they have had their share.
     pub(super) async fn ask(app: &App, caller: &Caller, bytes: u64) -> Result<Self, ApiError> {
-        check_free(app, bytes)?;
         let mut room = Self::none(app, caller);
+        room.announce(app, bytes)?;
         room.resize(app, bytes).await?;
+        Ok(room)
+    }
+
+    /// Room on the disk alone for so many bytes: of somebody whose share they count against already, or nobody.
+    ///
+    /// # Errors
+    /// When the disk is low, or would be with them.
+    pub(super) fn on_disk(app: &App, bytes: u64) -> Result<Self, ApiError> {
+        let mut room = Self { arriving: app.arriving().0.clone(), limit: None, bytes: 0, unwritten: 0 };
+        room.announce(app, bytes)?;
         Ok(room)
     }
 
@@ -54,8 +74,8 @@ impl Room {
             // Boundaries are none of the file; how large it is tells its last byte.
             Some(bytes) => Self::ask(app, caller, bytes.saturating_sub(FORM_BYTES).max(1)).await,
             None => {
-                check_free(app, 1)?;
                 let mut room = Self::none(app, caller);
+                room.announce(app, 1)?;
                 if let Some((owner, max)) = room.limit.clone() {
                     let left = max.saturating_sub(room.others(&owner).saturating_add(taken(app, &owner).await?));
                     room.resize(app, left.max(1)).await?;
@@ -95,22 +115,47 @@ impl Room {
 
     fn none(app: &App, caller: &Caller) -> Self {
         let max = app.settings().queue.max_disk_bytes_per_user;
-        Self { arriving: app.arriving().0.clone(), limit: caller.user.clone().zip(max), bytes: 0 }
+        let limit = caller.user.clone().zip(max);
+        Self { arriving: app.arriving().0.clone(), limit, bytes: 0, unwritten: 0 }
+    }
+
+    /// Notes that so many bytes will be written, if the disk has them beside what others have announced.
+    fn announce(&mut self, app: &App, bytes: u64) -> Result<(), ApiError> {
+        let all = {
+            let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+            arriving.unwritten = arriving.unwritten.saturating_add(bytes);
+            self.unwritten = self.unwritten.saturating_add(bytes);
+            arriving.unwritten
+        };
+        let disk = &app.settings().disk;
+        if disk.is_low_at(disk.free_bytes().saturating_sub(all)) {
+            return Err(ApiError::disk_low(disk.reserve_bytes()));
+        }
+        Ok(())
+    }
+
+    /// Notes that so many of its bytes have been written: the disk itself tells of them from now on.
+    pub(super) fn written(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.unwritten);
+        self.unwritten -= bytes;
+        let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        arriving.unwritten = arriving.unwritten.saturating_sub(bytes);
     }
 
     /// What else of theirs is on its way in.
     fn others(&self, owner: &UserName) -> u64 {
         let arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        arriving.get(owner).copied().unwrap_or(0).saturating_sub(self.bytes)
+        arriving.of_owners.get(owner).copied().unwrap_or(0).saturating_sub(self.bytes)
     }
 
     /// Takes so many bytes of room instead of those it has; what else of theirs is on its way in.
     fn note(&mut self, owner: &UserName, bytes: u64) -> u64 {
         let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = arriving.get(owner).copied().unwrap_or(0).saturating_sub(self.bytes);
+        let owners = &mut arriving.of_owners;
+        let others = owners.get(owner).copied().unwrap_or(0).saturating_sub(self.bytes);
         match others.saturating_add(bytes) {
-            0 => arriving.remove(owner),
-            all => arriving.insert(owner.clone(), all),
+            0 => owners.remove(owner),
+            all => owners.insert(owner.clone(), all),
         };
         self.bytes = bytes;
         others
@@ -119,6 +164,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        self.written(self.unwritten);
         if let Some((owner, _)) = self.limit.take() {
             self.note(&owner, 0);
         }
@@ -138,11 +184,7 @@ pub(super) async fn check_share(app: &App, caller: &Caller) -> Result<(), ApiErr
 /// # Errors
 /// With what is kept free and the way out.
 pub(super) fn check_free(app: &App, more_bytes: u64) -> Result<(), ApiError> {
-    let disk = &app.settings().disk;
-    if disk.is_low_at(disk.free_bytes().saturating_sub(more_bytes)) {
-        return Err(ApiError::disk_low(disk.reserve_bytes()));
-    }
-    Ok(())
+    Room::on_disk(app, more_bytes).map(drop)
 }
 
 async fn taken(app: &App, owner: &UserName) -> Result<u64, ApiError> {

@@ -144,7 +144,7 @@ async fn upload_file(State(app): State<App>, By(caller): By, req: Request) -> Re
         }
     };
     let max_bytes = room.at_most(req.headers(), app.settings().max_upload_bytes);
-    let form = form::receive(req, &UPLOAD, app.temp_file(), max_bytes).await?;
+    let form = form::receive(req, &UPLOAD, app.temp_file(), max_bytes, &mut room).await?;
     if form.filename.is_empty() {
         return Err(ApiError::invalid_at("/file", "missing_filename", "the part 'file' has no file name"));
     }

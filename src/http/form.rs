@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::{
+    disk_room::Room,
     error::{ApiError, ErrorCode},
     extract::{content_length, refuse_body, refuse_packed},
     form_body::{Pace, Refused},
@@ -108,8 +109,14 @@ pub(super) fn clear(directory: &std::path::Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads a form whose file has at most `max_bytes` into the file `temp`.
-pub(super) async fn receive(req: Request, shape: &Shape, temp: PathBuf, max_bytes: u64) -> Result<Form, ApiError> {
+/// Reads a form whose file has at most `max_bytes` into the file `temp`, for which there is `room`.
+pub(super) async fn receive(
+    req: Request,
+    shape: &Shape,
+    temp: PathBuf,
+    max_bytes: u64,
+    room: &mut Room,
+) -> Result<Form, ApiError> {
     let is_form = req
         .headers()
         .get(header::CONTENT_TYPE)
@@ -142,7 +149,7 @@ pub(super) async fn receive(req: Request, shape: &Shape, temp: PathBuf, max_byte
             return Err(ApiError::invalid_at(&pointer(&name), "duplicate_field", message));
         }
         if is_file {
-            file = Some(receive_file(field, &pace, (shape, max_bytes), temp.clone()).await?);
+            file = Some(receive_file(field, &pace, (shape, max_bytes), temp.clone(), room).await?);
         } else {
             let text = receive_text(field, &pace, &pointer(&name)).await?;
             texts.insert(name, text);
@@ -165,6 +172,7 @@ async fn receive_file(
     pace: &Pace,
     (shape, max_bytes): (&Shape, u64),
     path: PathBuf,
+    room: &mut Room,
 ) -> Result<(String, u64, String, TempFile), ApiError> {
     let filename = field.file_name().map(clean_name).unwrap_or_default();
     let mut file = tokio::fs::File::create_new(&path).await?;
@@ -179,6 +187,7 @@ async fn receive_file(
         }
         hash.update(&chunk);
         file.write_all(&chunk).await?;
+        room.written(chunk.len() as u64);
     }
     // tokio's file writes behind: only after the flush is every write's error known.
     file.flush().await?;

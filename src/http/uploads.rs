@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     access::By,
-    disk_room::{self, Room},
+    disk_room::Room,
     error::{ApiError, ErrorCode},
     extract::{Id, Json, content_length, refuse_body},
     file_request::{ExpiresAfter, FileRequest},
@@ -180,12 +180,16 @@ async fn add_upload_part(
     req: Request,
 ) -> Result<axum::Json<PartObject>, ApiError> {
     let upload = app.store().upload(&id, unix_now()).await?;
-    if let Err(refusal) = disk_room::check_free(&app, content_length(req.headers()).unwrap_or(1)) {
-        refuse_body(req).await;
-        return Err(refusal);
-    }
+    // Whose it is has had the whole upload counted since it was announced.
+    let mut room = match Room::on_disk(&app, content_length(req.headers()).unwrap_or(1)) {
+        Ok(room) => room,
+        Err(refusal) => {
+            refuse_body(req).await;
+            return Err(refusal);
+        }
+    };
     let max_bytes = UploadRecord::MAX_PART_BYTES.min(upload.size_bytes);
-    let form = form::receive(req, &PART, app.temp_file(), max_bytes).await?;
+    let form = form::receive(req, &PART, app.temp_file(), max_bytes, &mut room).await?;
     let part = PartRecord {
         id: PartId::new(),
         upload_id: id,
@@ -244,7 +248,7 @@ async fn complete(app: &App, id: &UploadId, request: &CompletionRequest) -> Resu
         let message = format!("the parts have {n_bytes} bytes, announced were {announced}: add what is missing");
         return Err(ApiError::invalid_at("/part_ids", "wrong_size", message));
     }
-    disk_room::check_free(app, n_bytes)?;
+    let _room = Room::on_disk(app, n_bytes)?;
     let paths: Vec<(PathBuf, u64)> = parts.iter().map(|part| (part_path(app, &part.id), part.size_bytes)).collect();
     let (content, with_md5) = (TempFile::at(app.temp_file()), request.md5.is_some());
     let joined = tokio::task::spawn_blocking(move || join(&paths, content, with_md5)).await;

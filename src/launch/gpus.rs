@@ -70,14 +70,14 @@ impl Gpus {
         self.chosen.iter().map(|gpu| gpu.name.as_str()).collect()
     }
 
-    /// Their memory, whoever holds it; nothing where the driver does not answer.
-    pub fn memory(&self) -> Option<JobMemory> {
+    /// Their memory, whoever holds it; one that does not answer has none, so that the others are chosen.
+    pub fn memory(&self) -> JobMemory {
         let memory = |(slot, gpu): (usize, &Gpu)| {
-            let found = self.nvml.device_by_uuid(gpu.uuid.as_str()).and_then(|device| device.memory_info()).ok()?;
-            let device = format!("{slot}: {}", gpu.name);
-            Some(DeviceMemory { device, free_bytes: found.free, all_bytes: found.total })
+            let found = self.nvml.device_by_uuid(gpu.uuid.as_str()).and_then(|device| device.memory_info());
+            let (free_bytes, all_bytes) = found.map_or((0, 0), |found| (found.free, found.total));
+            DeviceMemory { device: format!("{slot}: {}", gpu.name), free_bytes, all_bytes }
         };
-        self.chosen.iter().enumerate().map(memory).collect::<Option<_>>().map(JobMemory::OfSlots)
+        JobMemory::OfSlots(self.chosen.iter().enumerate().map(memory).collect())
     }
 
     /// How CUDA knows a slot's GPU.

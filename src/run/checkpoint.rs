@@ -31,7 +31,7 @@ pub(super) struct LoopState {
     pub(super) training_file: String,
     /// The references' weights and what changes them.
     pub(super) weigher: Weigher,
-    /// The newest metrics, for the checkpoint's event.
+    /// The metrics of that step, for the checkpoint's event.
     pub(super) newest: BTreeMap<String, f64>,
 }
 

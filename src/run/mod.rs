@@ -78,8 +78,8 @@ fn failure_of(error: &anyhow::Error) -> Failure {
         return failure.clone();
     }
     if is_disk_full(error) {
-        let message = "the disk, its quota or the limit of a file's size is reached: free some space or raise it, and \
-                       create the job anew; the checkpoints it saved are kept";
+        let message = "the disk, its quota or the limit of a file's size is reached: free some space or raise it. \
+                       A job goes on from its newest checkpoint; one that has failed is created anew, and its checkpoints are kept";
         return Failure::new(FailureCode::DiskFull, message);
     }
     Failure::new(FailureCode::Internal, format!("{error:#}"))

@@ -139,6 +139,8 @@ impl Session<'_> {
             values.insert(metric::NUM_TOKENS.to_owned(), self.state.n_tokens as f64);
             values.insert(metric::EPOCH.to_owned(), self.state.step as f64 / plan.n_steps_per_epoch as f64);
             values.insert(metric::STEP_DURATION_MS.to_owned(), started.elapsed().as_secs_f64() * 1e3);
+            // What was evaluated at an earlier step says nothing of the model as it is now.
+            self.state.newest.retain(|name, _| !name.starts_with(metric::EVALUATED));
             self.state.newest.extend(values.clone());
             journal.say(RunEvent::Metrics { step: self.state.step, values })?;
             journal.progress(Phase::Training, self.state.step as usize, plan.n_steps as usize, None)?;
@@ -172,7 +174,7 @@ impl Session<'_> {
             Err(StepError::NonFinite(message)) => return Err(Failure::new(FailureCode::NonFiniteLoss, message).into()),
             other => other?,
         };
-        self.state.newest.extend(values.iter().map(|(name, value)| (format!("eval_{name}"), *value)));
+        self.state.newest.extend(values.iter().map(|(name, value)| (format!("{}{name}", metric::EVALUATED), *value)));
         journal.say(RunEvent::Evaluation { step: self.state.step, phase, values })
     }
 

@@ -117,12 +117,7 @@ impl Checkup {
 
     /// When the newest job, file or event was made, in Unix seconds.
     pub async fn newest_at(&self) -> Result<Option<i64>> {
-        Ok(sqlx::query_scalar(
-            "select max(at) from (select max(created_at) as at from jobs union all select max(created_at) from files
-             union all select created_at from (select created_at from events order by seq desc limit 1))",
-        )
-        .fetch_one(&self.pool)
-        .await?)
+        newest_at(&self.pool).await
     }
 
     /// Uploaded files, with their sizes in bytes.
@@ -192,4 +187,14 @@ impl Checkup {
     pub fn log_file(data_dir: &Path) -> PathBuf {
         data_dir.join(Store::FILE_NAME).with_extension("sqlite-wal")
     }
+}
+
+/// When the newest job, file or event was made, in Unix seconds.
+pub(super) async fn newest_at(pool: &SqlitePool) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar(
+        "select max(at) from (select max(created_at) as at from jobs union all select max(created_at) from files
+         union all select created_at from (select created_at from events order by seq desc limit 1))",
+    )
+    .fetch_one(pool)
+    .await?)
 }

@@ -131,7 +131,9 @@ pub(super) async fn end(db: &mut SqliteConnection, run: &Run, errand: Errand, id
         {
             return Ok(());
         }
-        (RunEnd::Failed(failure) | RunEnd::Died { failure, .. }, _) => failure.clone(),
+        (RunEnd::Failed(failure) | RunEnd::Died { failure, .. } | RunEnd::Interrupted { failure }, _) => {
+            failure.clone()
+        }
     };
     let fail = format!("update {name} set {badly}, error = ? where id = ? and status = 'pending'");
     sqlx::query(ours(fail)).bind(json(&failure)).bind(id).execute(db).await?;

@@ -80,7 +80,7 @@ pub struct Checkpoint {
     pub directory: String,
     /// The name it is served under as a model.
     pub model_id: ModelId,
-    /// The newest metrics at that step; those of the validation set have `eval_` before their names.
+    /// The metrics of that step; those of the validation set, if it was evaluated then, have `eval_` before their names.
     pub metrics: BTreeMap<String, f64>,
     /// Size of its files, in bytes.
     pub size_bytes: u64,

@@ -12,7 +12,7 @@ pub(super) async fn fits(db: &mut SqliteConnection, id: &JobId, free_bytes: u64,
     let Some(needed) = needed(db, id, &job.spec).await?.filter(lacks) else { return Ok(true) };
     if job.standing.waits_for_bytes.is_none() {
         sqlx::query("update jobs set waits_for_bytes = ? where id = ?")
-            .bind(needed as i64)
+            .bind(i64::try_from(needed).unwrap_or(i64::MAX))
             .bind(id.as_str())
             .execute(&mut *db)
             .await?;

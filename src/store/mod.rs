@@ -135,6 +135,11 @@ impl Store {
         Ok(at.unwrap_or(i64::MAX))
     }
 
+    /// When the newest job, file or event was made, in Unix seconds.
+    pub async fn newest_at(&self) -> Result<Option<i64>> {
+        checkup::newest_at(&self.pool).await
+    }
+
     /// Closes every connection; the write-ahead log is folded into the file.
     pub async fn close(&self) {
         self.pool.close().await;

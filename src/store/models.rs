@@ -103,6 +103,9 @@ async fn model_user(db: &mut SqliteConnection, record: &ModelRecord) -> Result<O
     if let Some(export) = exports::pending_of(db, &record.id).await? {
         return Ok(Some((format!("export '{export}'"), "wait until it has been written, or delete it")));
     }
+    if let Some(other) = rendered_by(db, &record.id).await? {
+        return Ok(Some((format!("model '{other}', whose prompts it renders"), "delete that one first")));
+    }
     let registering: Option<i64> =
         sqlx::query_scalar("select seq from runs where model_id = ? and lease_owner is not null")
             .bind(record.id.as_str())
@@ -123,6 +126,15 @@ async fn model_user(db: &mut SqliteConnection, record: &ModelRecord) -> Result<O
         }
     }
     Ok(None)
+}
+
+/// The oldest remote reference whose prompts are rendered with this model's tokenizer and template, if there is one.
+pub(super) async fn rendered_by(db: &mut SqliteConnection, id: &ModelId) -> Result<Option<String>> {
+    // A source ends with the tokenizer's id, and ids hold no `&`.
+    let rendered = sqlx::query_scalar(
+        "select id from models where substr(source, 1, 7) = 'remote:' and substr(source, -length(?1)) = ?1 order by seq limit 1",
+    );
+    Ok(rendered.bind(format!("&tokenizer={id}")).fetch_optional(db).await?)
 }
 
 /// Whether `upper` is `lower` with more adapters on top.

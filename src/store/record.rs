@@ -226,7 +226,7 @@ impl Line<'_> {
                 .await?;
         }
         let message = self.step_message(step, "validation", values).await?;
-        self.event(EventKind::Metrics, Level::Info, &message, Some(&data(step, "eval_", values))).await
+        self.event(EventKind::Metrics, Level::Info, &message, Some(&data(step, metric::EVALUATED, values))).await
     }
 
     async fn checkpoint(&mut self, summary: &CheckpointSummary) -> Result<()> {

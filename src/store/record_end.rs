@@ -38,6 +38,11 @@ pub enum RunEnd {
         /// How often in a row, without a checkpoint in between, is too often.
         max_deaths: u32,
     },
+    /// The server itself had told it to stop, and it could not save its state.
+    Interrupted {
+        /// Why it could not.
+        failure: Failure,
+    },
 }
 
 /// Records the end, at this time, of a run whose lease the caller holds.
@@ -87,7 +92,10 @@ async fn end_job(db: &mut SqliteConnection, run: &Run, job: &JobId, end: &RunEnd
             fail(db, job, &Failure::new(FailureCode::Internal, "the run ended well but made no model")).await
         }
         // Whoever cancels a job is not interested in why its last breath went wrong; its history keeps it.
-        (RunEnd::Failed(failure) | RunEnd::Died { failure, .. }, Some(StopIntent::Cancel)) => {
+        (
+            RunEnd::Failed(failure) | RunEnd::Died { failure, .. } | RunEnd::Interrupted { failure },
+            Some(StopIntent::Cancel),
+        ) => {
             insert_message(db, job, Level::Warn, &failure.message).await?;
             leave(db, job, JobStatus::Cancelled, "The job has been cancelled").await
         }
@@ -97,7 +105,7 @@ async fn end_job(db: &mut SqliteConnection, run: &Run, job: &JobId, end: &RunEnd
         (RunEnd::Stopped { step }, Some(StopIntent::Pause)) => {
             leave(db, job, JobStatus::Paused, &format!("The job has been paused at step {step}")).await
         }
-        (RunEnd::Died { .. }, Some(StopIntent::Pause)) => {
+        (RunEnd::Died { .. } | RunEnd::Interrupted { .. }, Some(StopIntent::Pause)) => {
             leave(db, job, JobStatus::Paused, "The job has been paused; it goes on from its newest checkpoint").await
         }
         (RunEnd::Stopped { step }, None) => {
@@ -109,10 +117,16 @@ async fn end_job(db: &mut SqliteConnection, run: &Run, job: &JobId, end: &RunEnd
             if one_more_death(db, &run.id).await? >= *max_deaths {
                 return fail(db, job, failure).await;
             }
-            insert_message(db, job, Level::Warn, &failure.message).await?;
-            leave(db, job, JobStatus::Queued, "The job is queued again and goes on from its newest checkpoint").await
+            queue_again(db, job, failure).await
         }
+        // The server's doing, not the job's: it is not counted.
+        (RunEnd::Interrupted { failure }, None) => queue_again(db, job, failure).await,
     }
+}
+
+async fn queue_again(db: &mut SqliteConnection, job: &JobId, failure: &Failure) -> Result<()> {
+    insert_message(db, job, Level::Warn, &failure.message).await?;
+    leave(db, job, JobStatus::Queued, "The job is queued again and goes on from its newest checkpoint").await
 }
 
 async fn leave(db: &mut SqliteConnection, job: &JobId, to: JobStatus, said: &str) -> Result<()> {

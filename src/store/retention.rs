@@ -181,24 +181,28 @@ async fn tidy(db: &mut SqliteConnection, id: &JobId) -> Result<()> {
     let facts: Vec<(u64, BTreeMap<String, f64>)> = checkpoints.iter().map(|c| (c.step, c.metrics.clone())).collect();
     let kept = if is_given_up { BTreeSet::new() } else { job.spec.retention.kept(&facts) };
     let newest = checkpoints.last().map(|newest| newest.id.clone());
+    let own = job.fine_tuned_model.as_ref().map(|own| format!("model '{own}'"));
+    let is_own = |user: &String| own.as_ref() == Some(user);
     let mut is_tidied = true;
     for checkpoint in checkpoints {
-        if !kept.contains(&checkpoint.step) && user_of(db, &job, &checkpoint).await?.is_none() {
-            remove(db, &checkpoint).await?;
-            let said = format!("The checkpoint at step {} has been removed: the job keeps no more", checkpoint.step);
-            history::insert_message(db, id, Level::Info, &said).await?;
-            continue;
+        if !kept.contains(&checkpoint.step) {
+            let Some((user, _)) = user_of(db, &job, &checkpoint).await? else {
+                remove(db, &checkpoint).await?;
+                let said =
+                    format!("The checkpoint at step {} has been removed: the job keeps no more", checkpoint.step);
+                history::insert_message(db, id, Level::Info, &said).await?;
+                continue;
+            };
+            // It is kept for another. When the job's own model lets go of it, deleting that asks again; of others nobody tells.
+            is_tidied &= is_own(&user);
         }
-        // It is kept for another; when that lets go of it nobody tells, so it is asked again.
-        is_tidied &= kept.contains(&checkpoint.step);
         if !may_be_resumed(&job, newest.as_ref() == Some(&checkpoint.id), is_given_up) {
             let statement = "update checkpoints set resume_state = 'dropping' where id = ? and resume_state = 'kept'";
             sqlx::query(statement).bind(checkpoint.id.as_str()).execute(&mut *db).await?;
         }
     }
-    // The last model of a run that was given up may be let go of at any time: deleting a model asks again.
-    sqlx::query("update runs set is_tidied = ? where job_id = ?")
-        .bind(is_tidied || is_given_up)
+    sqlx::query("update runs set is_tidied = ?1 where job_id = ?2 and is_tidied <> ?1")
+        .bind(is_tidied)
         .bind(id.as_str())
         .execute(db)
         .await?;
@@ -272,6 +276,9 @@ async fn user_of(
         if let Some(user) = user {
             return Ok(Some((format!("{kind} '{user}'"), way_out)));
         }
+    }
+    if let Some(other) = models::rendered_by(db, model).await? {
+        return Ok(Some((format!("model '{other}', whose prompts it renders"), "delete the model first")));
     }
     let Some(run) = &job.run_id else { return Ok(None) };
     // As a path ends in JSON: run ids are unique, so nothing else ends so.

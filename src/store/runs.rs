@@ -7,8 +7,9 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Result, Store, StoreError,
     column::{count, parsed, parsed_opt},
-    disk, history, memory, queue,
-    transition::transition,
+    disk::{self, Fit},
+    history, memory, queue,
+    transition::{fail, transition},
 };
 use crate::domain::{ExportId, InspectionId, JobId, JobMemory, JobStatus, Level, ModelId, QueueRules, RunId};
 
@@ -52,11 +53,13 @@ pub struct FreeRoom {
     pub memory: Option<JobMemory>,
     /// Disk beside what is kept free, in bytes.
     pub disk_bytes: u64,
+    /// All that the disk could have beside what is kept free, in bytes.
+    pub most_disk_bytes: u64,
 }
 
 impl FreeRoom {
     /// Enough for everything.
-    pub const PLENTY: Self = Self { memory: None, disk_bytes: u64::MAX };
+    pub const PLENTY: Self = Self { memory: None, disk_bytes: u64::MAX, most_disk_bytes: u64::MAX };
 }
 
 /// A run that is worked on.
@@ -81,8 +84,9 @@ pub struct Run {
 impl Store {
     /// Takes the job that the rule of the queue puts first, makes it `running`, and gives its run a slot. `None` when nothing may
     /// start: nothing is queued, no slot is free, all owners of queued jobs have as many slots as they may, or the first job needs more
-    /// disk than is free, or more memory than is free while others hold some: jobs, or, on a device of its own, anybody. Nobody passes a
-    /// job that waits for memory, so it waits no longer than they run; nor one that waits for disk.
+    /// disk than is free, or more memory than is free while other jobs run. Nobody passes a
+    /// job that waits for memory, so it waits no longer than they run; nor one that waits for disk. One that the whole disk could not hold
+    /// fails: it was created while its model or its file was being checked.
     pub async fn claim_job(&self, lease: &Lease<'_>, rules: &QueueRules, room: &FreeRoom) -> Result<Option<Run>> {
         // Asked without the write lock first: this is called several times a second and mostly in vain.
         let is_queued = "select exists (select 1 from jobs where status = 'queued')";
@@ -104,13 +108,21 @@ impl Store {
             .map_err(|e| StoreError::Decode { what: "id", source: Box::new(e) })?;
         let memory = room.memory.as_ref();
         let best = memory.and_then(|memory| memory.best_of(&slots));
-        // What no device could hold is left to fail and say so; alone on a machine that shares its memory it may yet do.
+        // What no device could hold is left to fail and say so; alone it may yet do, and would wait for nobody.
         let held_up_to = match memory {
-            Some(JobMemory::Shared(_)) if queue.running.is_empty() => 0,
+            _ if queue.running.is_empty() => 0,
             Some(JobMemory::Shared(_)) | None => u64::MAX,
             Some(of_slots @ JobMemory::OfSlots(_)) => of_slots.most_bytes(),
         };
-        let mut fits = disk::fits(&mut tx, &job, room.disk_bytes).await?;
+        let mut fits = match disk::fits(&mut tx, &job, room).await? {
+            Fit::Now => true,
+            Fit::Later => false,
+            Fit::Never(needed) => {
+                fail(&mut tx, &job, &disk::too_large(needed, room)).await?;
+                tx.commit().await?;
+                return Ok(None);
+            }
+        };
         if let Some((_, free_bytes)) = best {
             fits &= memory::fits(&mut tx, &job, free_bytes, held_up_to).await?;
         }

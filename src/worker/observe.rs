@@ -41,8 +41,10 @@ impl Worker {
         let last = events.pop_if(|(_, record)| record.event.is_last());
         let last_offset = last.as_ref().map(|(offset, _)| *offset);
         let end = match (process, last) {
-            (ProcessStatus::Gone { .. }, Some((_, record))) => Some(end_of(record.event)),
-            (ProcessStatus::Gone { how }, None) if events.is_empty() => Some(self.died(dir, how.as_deref())),
+            (ProcessStatus::Gone { .. }, Some((_, record))) => Some(self.spared(run, end_of(record.event))),
+            (ProcessStatus::Gone { how }, None) if events.is_empty() => {
+                Some(self.spared(run, self.died(dir, how.as_deref())))
+            }
             // First what it said; that it died is recorded in the next look.
             (ProcessStatus::Gone { .. }, None) => None,
             (ProcessStatus::Live, Some((offset, _))) => {
@@ -184,12 +186,30 @@ impl Worker {
 
     /// Lets a job save its state and go back into the queue, where it waits until there is room again.
     async fn interrupt_for_disk(&mut self, run: &Run, job: &JobId, dir: &RunDir, now: i64) -> Result<()> {
-        if !self.due_since.contains_key(&run.id) {
-            let said =
-                "The disk is nearly full: the job saves its state, and goes on by itself when there is room again";
-            self.store.tell(job, Level::Warn, said).await?;
+        let is_first = !self.due_since.contains_key(&run.id);
+        self.hurry(run, dir, now, true)?;
+        let said = "The disk is nearly full: the job saves its state, and goes on by itself when there is room again";
+        // On a full disk that may not be written: it must stop nevertheless.
+        if is_first && let Err(error) = self.store.tell(job, Level::Warn, said).await {
+            tracing::warn!(run_id = %run.id, %error, "a job could not be told that the disk is nearly full");
         }
-        self.hurry(run, dir, now, true)
+        Ok(())
+    }
+
+    /// A job that ended badly for the disk's sake has not failed: it waits in the queue until there is room. Where its process was
+    /// told to stop by us, that is no death either; where it was not, a quota may be the reason, so it must not go on for ever.
+    pub(super) fn spared(&self, run: &Run, end: RunEnd) -> RunEnd {
+        let (RunSubject::Job(_), RunEnd::Failed(failure) | RunEnd::Died { failure, .. }) = (&run.subject, &end) else {
+            return end;
+        };
+        let (failure, is_full) = (failure.clone(), failure.code == FailureCode::DiskFull);
+        let is_ours = run.stop_requested.is_none() && self.due_since.contains_key(&run.id);
+        match end {
+            RunEnd::Died { .. } if is_ours => RunEnd::Interrupted { failure },
+            RunEnd::Failed(_) if is_full && is_ours => RunEnd::Interrupted { failure },
+            RunEnd::Failed(_) if is_full => RunEnd::Died { failure, max_deaths: self.config.max_deaths },
+            other => other,
+        }
     }
 
     /// Events are never skipped, so a file with a line that cannot be read ends its run.
@@ -235,5 +255,6 @@ fn in_a_word(end: &RunEnd) -> &'static str {
         RunEnd::Stopped { .. } => "stopped",
         RunEnd::Failed(_) => "failed",
         RunEnd::Died { .. } => "died",
+        RunEnd::Interrupted { .. } => "interrupted",
     }
 }

@@ -1,6 +1,8 @@
 //! What is no longer kept of jobs: checkpoints past their retention, what nobody goes on from, and runs whose time is over.
 
-use std::io;
+use std::{io, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{Result, Worker};
 use crate::{
@@ -12,6 +14,8 @@ use crate::{
 const INTERVAL_S: i64 = 5;
 /// How many things are dealt with in one look; the rest has its turn in the next.
 const MAX_AT_ONCE: u32 = 100;
+/// How long one look removes files.
+const MOST_AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Applies the retention of jobs, and removes from the disk what is then surplus. The row goes last: after a crash it is done again.
@@ -28,7 +32,13 @@ impl Worker {
         }
         self.store.tidy_runs(MAX_AT_ONCE).await?;
         let mut changed = false;
+        let begun = Instant::now();
         for surplus in self.store.surplus(MAX_AT_ONCE).await? {
+            if begun.elapsed() >= MOST_AT_ONCE {
+                // The rest in the next look: leases are renewed and runs watched in between.
+                self.retained_at = 0;
+                break;
+            }
             let (run, removed) = (self.dir(surplus.run()), surplus.clone());
             let done = tokio::task::spawn_blocking(move || remove(&run, &removed)).await.map_err(io::Error::other);
             match done.flatten() {

@@ -15,9 +15,12 @@ impl Worker {
     pub(super) async fn start_jobs(&mut self, lease: &Lease<'_>) -> Result<bool> {
         let mut changed = false;
         loop {
+            let (disk, free_bytes) = (&self.config.disk, self.free_disk_bytes);
+            let beside_the_reserve = |bytes: u64| bytes.saturating_sub(disk.reserve_bytes());
             let room = FreeRoom {
                 memory: self.config.memory.read(),
-                disk_bytes: self.free_disk_bytes.saturating_sub(self.config.disk.reserve_bytes()),
+                disk_bytes: beside_the_reserve(free_bytes),
+                most_disk_bytes: disk.space().map_or(u64::MAX, |space| beside_the_reserve(space.total_bytes)),
             };
             let Some(run) = self.store.claim_job(lease, &self.config.queue, &room).await? else { break };
             let slot = run.slot.expect("claim_job gives every run a slot");
@@ -57,6 +60,7 @@ impl Worker {
             Ok(()) => self.launcher.launch(&dir, work).map_err(|e| self.could_not_start(&e)),
             Err(end) => Err(end),
         };
+        let started = started.map_err(|end| self.spared(run, end));
         match &started {
             Ok(()) => tracing::info!(run_id = %run.id, ?run.subject, run.n_attempts, ?work, "started a run"),
             Err(end) => {
@@ -123,7 +127,7 @@ impl Worker {
         Ok(train.map(|train| InspectSpec::DryRun(Box::new(DryRunSpec { train, device, retention: job.retention }))))
     }
 
-    /// A full disk stays full; anything else may pass, so it counts as a death and is tried again.
+    /// A full disk stays full, and a job waits for it (`spared`); anything else may pass, so it counts as a death and is tried again.
     fn could_not_start(&self, error: &io::Error) -> RunEnd {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             let message = format!("the run could not be started, the disk is full: {error}");

@@ -99,3 +99,25 @@ fn bodies_that_arrive_at_once_count_against_each_other() {
     ana.post("/v1/uploads", &in_parts(200_000)).error(409, "disk_limit");
     upload(&ana).error(409, "disk_limit");
 }
+
+#[test]
+fn bodies_that_arrive_at_once_cannot_fill_what_is_kept_free() {
+    fn ask(_: &Path) -> io::Result<Space> {
+        Ok(Space { free_bytes: 1_000_000 + RESERVE, total_bytes: 100_000_000 })
+    }
+    let server = Server::with(|settings| settings.disk = Disk::new(&settings.data_dir, RESERVE).asking(ask));
+    let upload = |n_bytes: usize| {
+        let text = vec![b'x'; n_bytes];
+        server.upload(&[("purpose", None, b"fine-tune"), ("file", Some("x.jsonl"), &text)])
+    };
+    upload(300_000).ok();
+    let head = "POST /v1/files HTTP/1.1\r\nhost: here\r\ncontent-type: multipart/form-data; boundary=XX\r\n\
+                content-length: 900000\r\n\r\n--XX\r\nContent-Disposition: form-data; name=\"file\"; \
+                filename=\"pairs.jsonl\"\r\n\r\n";
+    let slow = server.begin(head.as_bytes());
+    let arriving = || std::fs::read_dir(server.data_dir().join("tmp")).expect("a folder").count();
+    wait_until("the first has begun", || arriving() > 0);
+    upload(300_000).error(507, "disk_full");
+    drop(slow);
+    wait_until("its room is free", || upload(300_000).status == 200);
+}

@@ -1,6 +1,6 @@
 //! Runs that must not go on: changed inputs, pairs that do not fit, numbers that are none.
 
-use mrpo::domain::{FailureCode, RunEvent, RunSpec};
+use mrpo::domain::{EvaluationPhase, FailureCode, RunEvent, RunSpec};
 use serde_json::{Value, json};
 
 use crate::{
@@ -133,4 +133,24 @@ fn a_line_that_does_not_fit_the_disk_is_not_begun() {
     std::fs::write(run.dir.events(), line.repeat(n_lines)).expect("written");
     assert!(!run.finish_within(40 << 10).success(), "it cannot say how it ended");
     assert_eq!(std::fs::read_to_string(run.dir.events()).expect("read"), line.repeat(n_lines));
+}
+
+#[test]
+fn a_checkpoint_has_the_evaluation_of_its_own_step_or_none() {
+    let world = World::new(8, 20);
+    let spec = world.spec(&settings(&json!({"eval_every_n_steps": 2, "checkpoint_every_n_steps": 1})));
+    let run = world.run("run", spec);
+    run.finish();
+    let (mut evaluated, mut saved) = (Vec::new(), Vec::new());
+    for event in run.events() {
+        match event {
+            RunEvent::Evaluation { step, phase: EvaluationPhase::During | EvaluationPhase::After, .. } => {
+                evaluated.push(step);
+            }
+            RunEvent::Checkpoint(summary) => saved.push((summary.step, summary.metrics.contains_key("eval_loss"))),
+            _ => {}
+        }
+    }
+    assert!(saved.iter().any(|(_, is_evaluated)| !is_evaluated), "{saved:?}");
+    assert!(saved.iter().all(|(step, is_evaluated)| evaluated.contains(step) == *is_evaluated), "{saved:?}");
 }

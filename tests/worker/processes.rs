@@ -52,6 +52,11 @@ async fn the_process() {
             told.recv().await;
             say(message("not now"));
         },
+        "full" => {
+            told.recv().await;
+            let failure = mrpo::domain::Failure::new(mrpo::domain::FailureCode::DiskFull, "no room");
+            say(mrpo::domain::RunEvent::Failed { failure });
+        }
         way => panic!("it knows no such way: {way}"),
     }
     drop(lock);

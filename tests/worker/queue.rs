@@ -229,7 +229,7 @@ async fn a_job_waits_for_memory_unless_nothing_else_runs() {
 }
 
 #[tokio::test]
-async fn a_job_gets_the_gpu_with_the_most_memory_and_waits_while_somebody_else_has_it() {
+async fn a_job_gets_the_gpu_with_the_most_memory_and_waits_while_others_run() {
     let free_bytes = Arc::new(Mutex::new([1_u64 << 20, 0, 2 << 20]));
     let told = free_bytes.clone();
     let memory = ReadMemory::new(move || {
@@ -240,7 +240,8 @@ async fn a_job_gets_the_gpu_with_the_most_memory_and_waits_while_somebody_else_h
     s.send("ana-1", Priority::Normal).await;
     s.send("bo-1", Priority::Normal).await;
     s.tell("").await;
-    assert!(!s.text.contains("running") && s.text.contains("needs about 0.1 GiB of memory"), "{}", s.text);
+    assert!(s.text.contains("ana-1  normal  running in slot 2"), "nothing else ran: {}", s.text);
+    assert!(s.text.contains("needs about 0.1 GiB of memory"), "{}", s.text);
     *free_bytes.lock().expect("not poisoned") = [1 << 30, 1 << 20, 2 << 30];
     s.text.clear();
     s.tell("").await;

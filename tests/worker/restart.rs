@@ -169,8 +169,9 @@ async fn two_servers_never_claim_the_same_job() {
 
 #[tokio::test]
 async fn what_no_row_knows_of_goes_at_the_start_and_nothing_else_does() {
-    let w = World::new().await;
+    let mut w = World::new().await;
     let known = file(&w.store).await;
+    w.job("job").await;
     let folder = |name: &str| w.dir.path().join(name);
     for name in ["files", "runs"] {
         std::fs::create_dir_all(folder(name)).expect("made");
@@ -187,9 +188,19 @@ async fn what_no_row_knows_of_goes_at_the_start_and_nothing_else_does() {
     for path in [&left, &half_removed, &at_work] {
         std::fs::create_dir_all(path.join("checkpoints")).expect("made");
     }
+    // Only what is not much newer than the newest row can be of this database.
+    let newest = w.store.newest_at().await.expect("asked").expect("a job") as u64;
+    let set = |path: &std::path::Path, at: u64| {
+        let at = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at);
+        std::fs::File::open(path).and_then(|file| file.set_modified(at)).expect("set");
+    };
+    let later = folder("files").join(FileId::new().as_str());
+    std::fs::write(&later, "x").expect("written");
+    set(&later, newest + 3600);
     let _process = RunDir::new(&at_work).lock().expect("asked").expect("free");
     assert_eq!(w.worker.remove_orphans().await.expect("swept"), 3);
     let there =
         [&orphan, &another_databases, &known, &foreign, &left, &half_removed, &at_work].map(|path| path.exists());
     assert_eq!(there, [false, true, true, true, false, false, true]);
+    assert!(later.exists(), "an older copy of the database knows nothing of it");
 }

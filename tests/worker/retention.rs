@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use mrpo::{
     domain::{
-        CheckpointId, CheckpointSummary, ExportDtype, ExportFormat, HashedFile, JobId, ModelId, Ownership, Retention,
-        RunEvent,
+        CheckpointId, CheckpointSummary, ExportDtype, ExportFormat, HashedFile, JobId, ModelId, Ownership, Reference,
+        Retention, RunEvent,
     },
     run_dir::{CheckpointManifest, Reading, RunDir},
     store::{JobTerms, StoreError},
@@ -176,4 +176,44 @@ async fn the_files_of_an_ended_run_go_and_its_model_stays_until_it_is_deleted() 
     later(&mut w).await;
     assert!(!run.root().exists() && seen(&w, &job).await.is_empty());
     w.store.remove_run_data(&job).await.expect("asked twice is asked once");
+}
+
+#[tokio::test]
+async fn what_renders_a_remote_references_prompts_is_used() {
+    let mut w = World::new().await;
+    let (job, mut process) = begin(&mut w, Retention::default()).await;
+    save(&mut process, 1, 0.5);
+    save(&mut process, 2, 0.4);
+    w.tick().await;
+    let tokenizer = model_of(&job, 1);
+    let source = format!("remote:http://127.0.0.1:9/v1#judge&tokenizer={tokenizer}").parse().expect("legal");
+    let judge = "judge".parse().expect("legal");
+    w.store.insert_model(&judge, &source, &Ownership::default()).await.expect("inserted");
+    let checkpoint = id_of(&w, &job, 1).await;
+    for refused in [
+        w.store.delete_checkpoint(&job, &checkpoint).await.expect_err("in use").to_string(),
+        w.store.delete_model(&tokenizer).await.expect_err("in use").to_string(),
+    ] {
+        assert!(refused.contains("'judge', whose prompts it renders"), "{refused}");
+    }
+    w.store.delete_model(&judge).await.expect("deleted");
+    w.store.delete_checkpoint(&job, &checkpoint).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn what_a_run_that_was_given_up_keeps_for_another_goes_when_that_lets_go_of_it() {
+    let mut w = World::new().await;
+    let (job, mut process) = begin(&mut w, Retention::default()).await;
+    let homes = [save(&mut process, 1, 0.5), save(&mut process, 2, 0.4)];
+    succeed(process, &homes[1]);
+    w.becomes(&["job succeeded"]).await;
+    let references = [Reference { model: model_of(&job, 1), weight: None }];
+    let list = w.store.insert_reference_list("mine", &references, &Ownership::default()).await.expect("inserted");
+    w.store.remove_run_data(&job).await.expect("given up");
+    later(&mut w).await;
+    assert!(homes.iter().all(|home| home.exists()), "one is in a list, one the model's");
+    w.store.delete_reference_list(&list.id).await.expect("deleted");
+    later(&mut w).await;
+    assert_eq!(homes.each_ref().map(|home| home.exists()), [false, true]);
+    assert_eq!(w.store.tidy_runs(10).await.expect("asked"), 0, "the model's own is not asked about again");
 }

@@ -125,7 +125,11 @@ fn tell_unknown(check: &'static str, paths: &[PathBuf], report: &mut Report) {
     named.sort();
     let more = if paths.len() > MAX_NAMED { format!(" and {} more", paths.len() - MAX_NAMED) } else { String::new() };
     let what = format!("no row knows of {}{more}: {}", named.join(", "), size(bytes));
-    report.warn(check, what, "the next start of `mrpo serve` removes it, unless it is older than the database");
+    report.warn(
+        check,
+        what,
+        "the next start of `mrpo serve` removes it, unless it is older than the database or newer than all it knows",
+    );
 }
 
 fn checkpoints(data_dir: &Path, known: &[KnownCheckpoint], report: &mut Report) {
