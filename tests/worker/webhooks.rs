@@ -1,6 +1,6 @@
 //! What webhooks are told: signed, as often as it takes, and never under two ids.
 
-use std::time::Instant;
+use std::{net::TcpListener, path::Path, sync::Arc, time::Instant};
 
 use mrpo::{
     domain::{
@@ -12,6 +12,10 @@ use mrpo::{
     worker::{Worker, WorkerConfig},
 };
 use serde_json::json;
+use tokio_rustls::rustls::{
+    ServerConfig, ServerConnection, crypto,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 
 use crate::{
     receiver::{Received, Receiver, Reply},
@@ -201,7 +205,7 @@ async fn what_fails_is_sent_again_later_and_stays_the_same() {
 
 #[tokio::test]
 async fn a_webhook_that_is_down_is_given_up_after_days() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
     let mut w = World::with_webhooks("127.0.0.1").await;
     let (webhook, _) = w.webhook(&format!("http://{nobody}/hook"), &WebhookEventType::ALL).await;
     w.cancelled_job(&Ownership::default()).await;
@@ -219,6 +223,35 @@ async fn a_webhook_that_is_down_is_given_up_after_days() {
     w.store.retry_delivery(&webhook, &last.event.id, w.now).await.expect("there");
     let once_more = w.tried(&webhook, Delivery::MAX_ATTEMPTS + 1).await;
     assert_eq!(once_more.status, DeliveryStatus::Failed);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_accepted_is_said_to_be_that() {
+    let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
+    let chain = CertificateDer::pem_file_iter(tls.join("certificate.pem")).expect("read");
+    let chain = chain.collect::<Result<_, _>>().expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(tls.join("key.pem")).expect("PEM");
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("there are some")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they belong together");
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut connection = ServerConnection::new(config.clone()).expect("configured");
+            // The client breaks it off.
+            let _ = connection.complete_io(&mut stream);
+        }
+    });
+    let mut w = World::with_webhooks("localhost").await;
+    let (webhook, _) = w.webhook(&format!("https://localhost:{}/hook", address.port()), &WebhookEventType::ALL).await;
+    w.cancelled_job(&Ownership::default()).await;
+    let error = w.tried(&webhook, 1).await.error.expect("said");
+    assert!(error.starts_with("its certificate is not accepted: "), "{error}");
 }
 
 #[tokio::test]
