@@ -57,7 +57,7 @@ pub(crate) struct ServeArgs {
     /// After how many days from a job's end its run's files go, where the job does not say it; the model it made stays. Never by default.
     #[arg(long, env = "MRPO_KEEP_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500), value_name = "N")]
     pub(crate) keep_days: Option<u32>,
-    /// What jobs compute on: `cpu`, or `cuda`: slot N takes GPU N.
+    /// What jobs compute on: `cpu`, or `cuda`: a job gets the free GPU with the most memory.
     #[arg(long, env = "MRPO_DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
     /// The largest file that may be uploaded, whole or in parts.
@@ -68,11 +68,11 @@ pub(crate) struct ServeArgs {
     pub(crate) allow_path_models: bool,
     /// Another server that may be registered as a reference (`remote:`), by name: every port of it, or one. May be given several
     /// times, or with commas. None by default: whoever can register a model could else make this server call any address.
-    #[arg(long, env = "MRPO_ALLOW_REMOTE", value_delimiter = ',', value_name = "HOST[:PORT]")]
+    #[arg(long, env = "MRPO_ALLOW_REMOTE", value_parser = AllowedHosts::entry, value_delimiter = ',', value_name = "HOST[:PORT]")]
     pub(crate) allow_remote: Vec<String>,
     /// A server whose webhooks may be called, by name: every port of it, or one. May be given several times, or with commas. None by
     /// default: whoever can make a webhook could else make this server call any address.
-    #[arg(long, env = "MRPO_ALLOW_WEBHOOK", value_delimiter = ',', value_name = "HOST[:PORT]")]
+    #[arg(long, env = "MRPO_ALLOW_WEBHOOK", value_parser = AllowedHosts::entry, value_delimiter = ',', value_name = "HOST[:PORT]")]
     pub(crate) allow_webhook: Vec<String>,
     /// After how long without a sign of life of this server the next one may take its runs over. Nothing is lost in the
     /// meantime: runs go on without a server.
@@ -207,6 +207,13 @@ impl ServeArgs {
     }
 }
 
+/// An address without who it is for: what is printed is read by others.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    authority.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, host)| format!("{scheme}://***@{host}{path}"))
+}
+
 /// The memory that jobs on the processor share.
 fn host_memory() -> Option<JobMemory> {
     let (free_bytes, all_bytes) = (device::free_host_memory_bytes()?, device::host_memory_bytes()?);
@@ -243,7 +250,7 @@ impl ServeArgs {
             ("keep-days", self.keep_days.map(u64::from)),
         ];
         entries.extend(limits.into_iter().filter_map(|(name, limit)| Some((name, limit?.to_string()))));
-        entries.extend(self.otlp_endpoint.iter().map(|url| ("otlp-endpoint", quoted(url.clone()))));
+        entries.extend(self.otlp_endpoint.iter().map(|url| ("otlp-endpoint", quoted(without_password(url)))));
         entries.extend(self.tls_cert.iter().map(|file| ("tls-cert", path(file))));
         entries.extend(self.tls_key.iter().map(|file| ("tls-key", path(file))));
         entries
@@ -337,6 +344,17 @@ mod tests {
         assert!(
             api.webhook_hosts.allow(&remote("http://hooks:1/x")) && !api.remotes.allow(&remote("http://hooks:1/x"))
         );
+    }
+
+    #[test]
+    fn an_entry_that_is_no_host_is_refused_and_a_password_is_not_printed() {
+        for flag in ["--allow-remote", "--allow-webhook"] {
+            let refused = Typed::try_parse_from(["mrpo", flag, "a,http://a.b/x"]).err().expect("refused").to_string();
+            assert!(refused.contains("HOST:PORT") && refused.contains(flag), "{refused}");
+        }
+        for (url, shown) in [("http://u:p@c:1/x", "http://***@c:1/x"), ("http://c/a@b", "http://c/a@b")] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod signature;
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use ureq::{Agent, Timeout, http::header::RETRY_AFTER};
 
@@ -76,9 +76,18 @@ fn in_words(error: &ureq::Error) -> String {
         }
         ureq::Error::Timeout(_) => format!("there is no answer within {} s", TIMEOUT.as_secs()),
         ureq::Error::HostNotFound => "its name cannot be resolved".to_owned(),
+        ureq::Error::Io(e) if e.kind() == ErrorKind::InvalidData => not_tls(&e.to_string()),
         ureq::Error::Io(e) => format!("it cannot be reached: {}", e.kind()),
         ureq::Error::ConnectionFailed => "it cannot be reached".to_owned(),
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "its certificate is not accepted".to_owned(),
         _ => "its answer is not HTTP".to_owned(),
+    }
+}
+
+/// What the TLS library says comes as an error of I/O.
+fn not_tls(said: &str) -> String {
+    match said.strip_prefix("invalid peer certificate: ") {
+        Some(why) => format!("its certificate is not accepted: {why}"),
+        None => "it does not speak TLS: is it http://?".to_owned(),
     }
 }

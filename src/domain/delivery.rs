@@ -146,6 +146,8 @@ pub struct DueDelivery {
     pub secrets: Vec<WebhookSecret>,
     /// The how manieth attempt this is.
     pub n_attempts: u32,
+    /// When it was due: Unix time in seconds.
+    pub due_at: i64,
 }
 
 impl DueDelivery {
@@ -208,6 +210,7 @@ mod tests {
             url: "http://a/hook".parse().expect("an address"),
             secrets: Vec::new(),
             n_attempts,
+            due_at: 0,
         }
     }
 

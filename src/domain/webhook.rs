@@ -32,8 +32,6 @@ pub struct Webhook {
 impl Webhook {
     /// How many one person may have.
     pub const MAX_PER_OWNER: u64 = 20;
-    /// The longest name, in characters.
-    pub const MAX_NAME_CHARS: usize = 128;
 }
 
 /// That a webhook is told nothing.

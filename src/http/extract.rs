@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Query as AxumQuery, Request},
     http::{HeaderMap, header, request::Parts},
 };
@@ -37,6 +37,10 @@ pub(super) struct Query<T>(pub T);
 /// A JSON body.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub T);
+
+/// A JSON body that may be left out, or be null.
+#[derive(Debug)]
+pub(super) struct JsonOrNothing<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
     type Rejection = ApiError;
@@ -92,6 +96,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         }
         refuse_packed(req.headers())?;
         parse(&body_of(req).await?).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for JsonOrNothing<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(req: Request, state: &S) -> Result<Self, ApiError> {
+        if req.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Json::<Option<T>>::from_request(req, state).await.map(|Json(value)| Self(value.unwrap_or_default()))
     }
 }
 

@@ -35,6 +35,8 @@ struct Index {
     description: &'static str,
     /// Where the API's description is.
     openapi: &'static str,
+    /// The same as a page for people.
+    docs: &'static str,
 }
 
 /// A server that lives, or can work.
@@ -55,6 +57,7 @@ async fn get_index() -> axum::Json<Index> {
         version: env!("CARGO_PKG_VERSION"),
         description: env!("CARGO_PKG_DESCRIPTION"),
         openapi: "/openapi.json",
+        docs: "/docs",
     })
 }
 

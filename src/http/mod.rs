@@ -41,6 +41,7 @@ mod live;
 mod method_object;
 mod metrics;
 mod models;
+mod name;
 mod objective_batch;
 mod objective_numbers;
 mod objective_request;
@@ -310,8 +311,10 @@ fn router(app: App) -> Router {
         .route_layer(middleware::from_fn_with_state(app.clone(), guard))
         .fallback(async |uri: Uri| {
             let path: String = uri.path().chars().take(200).collect();
-            let without_slash = "leave out the slash at the end; GET /openapi.json lists what there is";
-            let otherwise = if path.ends_with('/') { without_slash } else { "GET /openapi.json lists what there is" };
+            let listed = "GET /openapi.json lists what there is, and /docs shows it";
+            let without_slash =
+                "leave out the slash at the end; GET /openapi.json lists what there is, and /docs shows it";
+            let otherwise = if path.ends_with('/') { without_slash } else { listed };
             let way_out = elsewhere::way_out(&path).unwrap_or(otherwise);
             ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}: {way_out}"))
         })

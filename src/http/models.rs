@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AllowedHosts, Failure, FileId, FilePurpose, FileStatus, JobId, ModelId, ModelRecord, ModelSource, ModelStatus,
-        Ownership, RemoteModel, ScoresSummary, UserName,
+        AllowedHosts, Failure, FileId, FilePurpose, FileStatus, HttpAddress, InvalidAddress, JobId, ModelId,
+        ModelRecord, ModelSource, ModelStatus, Ownership, RemoteModel, ScoresSummary, UserName,
     },
     store::StoreError,
 };
@@ -183,6 +183,8 @@ fn check_path(app: &App, path: &std::path::Path) -> Result<(), ApiError> {
 
 /// Whoever can register a model could else make this server call any address.
 async fn check_remote(app: &App, seen: &Seen<'_>, remote: &RemoteModel) -> Result<(), ApiError> {
+    HttpAddress::given(remote.url.as_str())
+        .map_err(|InvalidAddress(why)| ApiError::invalid_at("/source", "invalid_value", why))?;
     if !app.settings().remotes.allow(&remote.url) {
         let message = AllowedHosts::refusal(&remote.url, AllowedHosts::REMOTE_FLAG);
         return Err(ApiError::new(ErrorCode::RemoteModelsDisabled, message).param("source"));

@@ -4,7 +4,7 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -27,6 +27,12 @@ pub(super) struct RequestId(pub(super) String);
 
 /// A longer id of a client's own is not taken over.
 pub(super) const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The method's name, if it is one that routes have. Whoever makes up methods must not make series and names of spans.
+pub(super) fn known(method: &Method) -> Option<&str> {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS];
+    known.contains(method).then_some(method.as_str())
+}
 
 /// The middleware; the path is logged as its pattern and the query not at all, so that no name or text gets into the log.
 pub(super) async fn observe(State(app): State<App>, mut req: Request, next: Next) -> Response {

@@ -11,15 +11,13 @@ use super::{
     error::ApiError,
     extract::{Id, Json, Query},
     files::Deleted,
+    name,
     paging::{List, PageQuery},
 };
 use crate::{
     domain::{Ownership, Problems, Reference, ReferenceList, ReferenceListId, UserName, validate_references},
     store::StoreError,
 };
-
-/// The longest name.
-pub(super) const MAX_NAME_CHARS: usize = 128;
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -92,9 +90,7 @@ async fn create_reference_list(
     Json(request): Json<ReferenceListRequest>,
 ) -> Result<axum::Json<ReferenceListObject>, ApiError> {
     let mut problems = Problems::default();
-    if !(1..=MAX_NAME_CHARS).contains(&request.name.trim().chars().count()) {
-        problems.at("/name", "out_of_range", format!("a name has 1 to {MAX_NAME_CHARS} characters"));
-    }
+    let name = name::checked(&request.name, &mut problems);
     validate_references(&request.references, "/references", &mut problems);
     for (i, reference) in request.references.iter().enumerate().take(crate::domain::MAX_REFERENCES) {
         match Seen::by(&caller, &app).model(&reference.model).await {
@@ -111,7 +107,7 @@ async fn create_reference_list(
         return Err(ApiError::invalid(problems));
     }
     let ownership = Ownership::of(&caller, request.shared);
-    let list = app.store().insert_reference_list(request.name.trim(), &request.references, &ownership).await?;
+    let list = app.store().insert_reference_list(&name, &request.references, &ownership).await?;
     Ok(axum::Json(list.into()))
 }
 

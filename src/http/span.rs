@@ -7,6 +7,8 @@ use opentelemetry::{
 };
 use opentelemetry_http::HeaderExtractor;
 
+use super::observe::known;
+
 /// A request's span; it ends when it is dropped.
 pub(super) struct Span(global::BoxedSpan);
 
@@ -15,8 +17,9 @@ impl Span {
     pub(super) fn begin(method: &Method, route: &str, headers: &HeaderMap, request_id: &str) -> Self {
         let parent = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
         let tracer = global::tracer("mrpo");
+        let method = known(method).unwrap_or("_OTHER");
         let attributes = [
-            KeyValue::new("http.request.method", method.to_string()),
+            KeyValue::new("http.request.method", method.to_owned()),
             KeyValue::new("http.route", route.to_owned()),
             KeyValue::new("mrpo.request_id", request_id.to_owned()),
         ];

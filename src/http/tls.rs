@@ -2,25 +2,25 @@
 
 use std::{path::Path, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     },
 };
 
 /// What speaks TLS on accepted connections: TLS 1.2 and 1.3, no client certificates, HTTP/1.1.
 ///
 /// # Errors
-/// If a file cannot be read, is not PEM, or the key is not the certificate's.
+/// If a file cannot be read, has nothing of its kind in PEM, or the key is not the certificate's.
 pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
-        .with_context(|| format!("{} is no certificate in PEM", certificate.display()))?;
-    let secret =
-        PrivateKeyDer::from_pem_file(key).with_context(|| format!("{} is no private key in PEM", key.display()))?;
+        .and_then(|chain: Vec<_>| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
+        .map_err(|e| refused(e, certificate, "certificate"))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| refused(e, key, "private key"))?;
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -29,6 +29,15 @@ pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
         .with_context(|| format!("{} and {} do not belong together", certificate.display(), key.display()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What cannot be read is another matter than what is something else.
+fn refused(error: pem::Error, file: &Path, kind: &str) -> anyhow::Error {
+    match error {
+        pem::Error::Io(e) => anyhow::Error::new(e).context(format!("{} cannot be read", file.display())),
+        // Its text is the library's own, and may show what stands in the file.
+        _ => anyhow!("{} is no {kind} in PEM (-----BEGIN …-----)", file.display()),
+    }
 }
 
 /// When a certificate in PEM ends, in Unix seconds; of a chain the first, which is the server's own. None where that cannot be read.
@@ -90,6 +99,25 @@ fn unix_time(tag: u8, text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart_from_what_is_something_else() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (absent, other) = (dir.path().join("absent"), dir.path().join("other"));
+        std::fs::write(&other, "no PEM").expect("written");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
+        let (certificate, key) = (fixtures.join("certificate.pem"), fixtures.join("key.pem"));
+        for (certificate, key, text) in [
+            (&absent, &key, "absent cannot be read"),
+            (&other, &key, "other is no certificate in PEM"),
+            (&certificate, &absent, "absent cannot be read"),
+            (&certificate, &other, "other is no private key in PEM"),
+        ] {
+            let refused = tls(certificate, key).err().expect("refused").to_string();
+            assert!(refused.contains(text), "{refused}");
+        }
+        assert!(tls(&certificate, &key).is_ok());
+    }
 
     #[test]
     fn the_end_of_a_certificate_is_read() {

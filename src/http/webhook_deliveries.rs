@@ -136,7 +136,12 @@ async fn test_webhook(
         ApiError::new(ErrorCode::WebhookUnreachable, message)
     };
     let Ok(delivery) = tokio::time::timeout(PATIENCE, answered).await else {
-        return Err(unreachable("the test has not been answered yet"));
+        let is_sent = app.store().delivery(&id, &event.id).await?.n_attempts > 0;
+        return Err(unreachable(if is_sent {
+            "the test has not been answered yet"
+        } else {
+            "the server has not sent it yet: too many others are on their way"
+        }));
     };
     let delivery = delivery?;
     let Some(status_code) = delivery.status_code else {

@@ -9,8 +9,9 @@ use super::{
     App,
     access::By,
     error::{ApiError, ErrorCode},
-    extract::{Id, Json, Query},
+    extract::{Id, Json, JsonOrNothing, Query},
     files::Deleted,
+    name,
     paging::{List, PageQuery},
 };
 use crate::{
@@ -66,7 +67,7 @@ struct WebhookChangeRequest {
 }
 
 /// What is to become of the secret before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RotationRequest {
     /// Whether it signs for 24 hours beside the new one; else it does not sign any more.
@@ -160,7 +161,7 @@ async fn create_webhook(
     Json(request): Json<WebhookRequest>,
 ) -> Result<axum::Json<WebhookObject>, ApiError> {
     let mut problems = Problems::default();
-    let name = checked_name(&request.name, &mut problems);
+    let name = name::checked(&request.name, &mut problems);
     let url = checked_url(&request.url, &mut problems);
     let event_types = checked_types(request.event_types, &mut problems);
     let Some(url) = url.filter(|_| problems.is_empty()) else { return Err(ApiError::invalid(problems)) };
@@ -236,7 +237,7 @@ async fn change_webhook(
 ) -> Result<axum::Json<WebhookObject>, ApiError> {
     let mut problems = Problems::default();
     let change = WebhookChange {
-        name: request.name.map(|name| checked_name(&name, &mut problems)),
+        name: request.name.map(|name| name::checked(&name, &mut problems)),
         url: request.url.and_then(|url| checked_url(&url, &mut problems)),
         event_types: request.event_types.map(|types| checked_types(types, &mut problems)),
         is_disabled: request.disabled,
@@ -270,8 +271,9 @@ async fn delete_webhook(State(app): State<App>, Id(id): Id<WebhookId>) -> Result
 /// Gives a webhook another secret
 ///
 /// The answer has it, this once. With `keep_old_secret_active_for_24_hours` every request carries a signature by each of the two for a day.
+/// No body is `{}`.
 #[utoipa::path(
-    post, path = "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret", tag = "webhooks", request_body = RotationRequest,
+    post, path = "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret", tag = "webhooks", request_body = Option<RotationRequest>,
     params(("webhook_endpoint_id" = String, Path, description = "The webhook")),
     responses(
         (status = 200, description = "The webhook, with its new secret", body = WebhookObject),
@@ -282,7 +284,7 @@ async fn delete_webhook(State(app): State<App>, Id(id): Id<WebhookId>) -> Result
 async fn rotate_webhook_secret(
     State(app): State<App>,
     Id(id): Id<WebhookId>,
-    Json(request): Json<RotationRequest>,
+    JsonOrNothing(request): JsonOrNothing<RotationRequest>,
 ) -> Result<axum::Json<WebhookObject>, ApiError> {
     let secret = WebhookSecret::new().map_err(ApiError::internal)?;
     let now = unix_now();
@@ -302,16 +304,8 @@ async fn list_webhook_event_types() -> axum::Json<WebhookEventTypes> {
     axum::Json(WebhookEventTypes { object: "list", data: WebhookEventType::ALL })
 }
 
-fn checked_name(name: &str, problems: &mut Problems) -> String {
-    let name = name.trim();
-    if !(1..=Webhook::MAX_NAME_CHARS).contains(&name.chars().count()) {
-        problems.at("/name", "out_of_range", format!("a name has 1 to {} characters", Webhook::MAX_NAME_CHARS));
-    }
-    name.to_owned()
-}
-
 fn checked_url(url: &str, problems: &mut Problems) -> Option<HttpAddress> {
-    url.parse().map_err(|InvalidAddress(why)| problems.at("/url", "invalid_url", why)).ok()
+    HttpAddress::given(url).map_err(|InvalidAddress(why)| problems.at("/url", "invalid_url", why)).ok()
 }
 
 fn checked_types(mut types: Vec<WebhookEventType>, problems: &mut Problems) -> Vec<WebhookEventType> {

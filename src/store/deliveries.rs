@@ -14,20 +14,36 @@ use crate::domain::{
 
 /// After how many seconds an attempt that nobody has told the end of counts as broken off: longer than any takes.
 const CLAIM_S: i64 = 60;
+/// How many attempts to webhooks of one person may be under way, so that nobody holds all senders. Nobody's webhooks are as one person's.
+const MAX_CLAIMS_PER_OWNER: i64 = 3;
+/// Whether a webhook's owner has a key that works at `?1`; nobody needs one.
+macro_rules! owner_has_a_key {
+    () => {
+        "(webhooks.owner is null
+             or exists (select 1 from api_keys where user = webhooks.owner and revoked_at is null
+                            and (expires_at is null or expires_at > ?1)))"
+    };
+}
 /// How many tests of one webhook may wait to be sent.
 const MAX_TESTS: u64 = 5;
 
 impl Store {
-    /// Takes the delivery that is due longest at `now`, in Unix seconds; of one webhook one at a time. Whoever takes it tells the end of
-    /// the attempt by [`Store::end_attempt`]; if nobody does, it is due again.
+    /// Takes the delivery that is due longest at `now`, in Unix seconds; of one webhook one at a time, of one person a few. Whoever takes it
+    /// tells the end of the attempt by [`Store::end_attempt`]; if nobody does, it is due again. None of an owner without a key that works.
     pub async fn claim_delivery(&self, now: i64) -> Result<Option<DueDelivery>> {
-        const DUE: &str = "select due.seq from webhook_deliveries due join webhooks on webhooks.id = due.webhook_id
+        const DUE: &str = concat!(
+            "select due.seq from webhook_deliveries due join webhooks on webhooks.id = due.webhook_id
              where due.status = 'pending' and next_attempt_at <= ?1 and disabled_at is null
                  and not exists (select 1 from webhook_deliveries other
                                  where other.webhook_id = due.webhook_id and other.claimed_at > ?2)
-             order by next_attempt_at, due.seq limit 1";
+                 and (select count(*) from webhook_deliveries other join webhooks theirs on theirs.id = other.webhook_id
+                      where other.claimed_at > ?2 and theirs.owner is webhooks.owner) < ?3
+                 and ",
+            owner_has_a_key!(),
+            " order by next_attempt_at, due.seq limit 1"
+        );
         // Asked without the write lock first: this is called several times a second and mostly in vain.
-        let due = || sqlx::query_scalar::<_, i64>(DUE).bind(now).bind(now - CLAIM_S);
+        let due = || sqlx::query_scalar::<_, i64>(DUE).bind(now).bind(now - CLAIM_S).bind(MAX_CLAIMS_PER_OWNER);
         if due().fetch_optional(&self.pool).await?.is_none() {
             return Ok(None);
         }
@@ -45,8 +61,9 @@ impl Store {
         let secrets = webhooks::secrets(&mut tx, &id, now).await?;
         let delivery = from_row(&row)?;
         tx.commit().await?;
+        let due_at = row.try_get("next_attempt_at")?;
         let (event, n_attempts) = (delivery.event, delivery.n_attempts);
-        Ok(Some(DueDelivery { event, webhook: id, url: webhook.url, secrets, n_attempts }))
+        Ok(Some(DueDelivery { event, webhook: id, url: webhook.url, secrets, n_attempts, due_at }))
     }
 
     /// Has what was under way sent again at once: whoever began it is gone. Only for a worker that begins, because there is one per
@@ -58,20 +75,28 @@ impl Store {
         Ok(())
     }
 
-    /// Records what became of an attempt at `now`, in Unix seconds. One that has been taken for broken off has no say any more.
+    /// Records what became of an attempt at `now`, in Unix seconds. One that has been taken for broken off has no say any more. What
+    /// was to be sent again meanwhile ([`Store::retry_delivery`]) stays due, and an address that is the webhook's no longer ends nothing.
     pub async fn end_attempt(&self, due: &DueDelivery, attempt: &Attempt, now: i64) -> Result<()> {
         let mut tx = self.write().await?;
+        let url: Option<String> = sqlx::query_scalar("select url from webhooks where id = ?")
+            .bind(due.webhook.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let is_gone = attempt.is_gone() && url.as_deref() == Some(due.url.as_str());
         let (status, next) = match (&attempt.error, due.again_at(attempt.asked_s, now)) {
             (None, _) => (DeliveryStatus::Delivered, None),
-            (Some(_), Some(at)) if !attempt.is_gone() => (DeliveryStatus::Pending, Some(at)),
+            (Some(_), Some(at)) if !is_gone => (DeliveryStatus::Pending, Some(at)),
             (Some(_), _) => (DeliveryStatus::Failed, None),
         };
         // One that was given up meanwhile stays so, unless it has arrived.
         let changed = sqlx::query(
             "update webhook_deliveries set claimed_at = null, status_code = ?1, error = ?2,
-                 status = iif(status = 'pending' or ?3 = 'delivered', ?3, status),
-                 next_attempt_at = coalesce(?4, next_attempt_at),
-                 ended_at = iif(status = 'pending' or ?3 = 'delivered', iif(?3 = 'pending', null, ?5), ended_at)
+                 status = case when status = 'pending' and next_attempt_at <> ?9 then 'pending'
+                               when status = 'pending' or ?3 = 'delivered' then ?3 else status end,
+                 ended_at = case when status = 'pending' and (next_attempt_at <> ?9 or ?3 = 'pending') then null
+                                 when status = 'pending' or ?3 = 'delivered' then ?5 else ended_at end,
+                 next_attempt_at = iif(next_attempt_at = ?9, coalesce(?4, ?9), next_attempt_at)
              where event_id = ?6 and webhook_id = ?7 and n_attempts = ?8 and claimed_at is not null",
         )
         .bind(attempt.status_code)
@@ -82,10 +107,11 @@ impl Store {
         .bind(due.event.id.as_str())
         .bind(due.webhook.as_str())
         .bind(due.n_attempts)
+        .bind(due.due_at)
         .execute(&mut *tx)
         .await?
         .rows_affected();
-        if changed > 0 && attempt.is_gone() {
+        if changed > 0 && is_gone {
             webhooks::disable(&mut tx, &due.webhook, "it has answered that it is gone (410)", now).await?;
         }
         tx.commit().await?;
@@ -164,7 +190,8 @@ impl Store {
         Ok(())
     }
 
-    /// Has a delivery sent at `now`, in Unix seconds, however it stands: once more, if it has ended.
+    /// Has a delivery sent at `now`, in Unix seconds, however it stands: once more, if it has ended or an attempt is under way. That one
+    /// knows it by another time than it was due at.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] when its webhook is disabled.
@@ -172,8 +199,9 @@ impl Store {
         let mut tx = self.write().await?;
         refuse_disabled(&mut tx, webhook).await?;
         sqlx::query(
-            "update webhook_deliveries set status = 'pending', next_attempt_at = ?, ended_at = null
-             where webhook_id = ? and event_id = ?",
+            "update webhook_deliveries set status = 'pending', ended_at = null,
+                 next_attempt_at = iif(claimed_at is not null and next_attempt_at = ?1, ?1 + 1, ?1)
+             where webhook_id = ?2 and event_id = ?3",
         )
         .bind(now)
         .bind(webhook.as_str())
@@ -200,20 +228,18 @@ impl Store {
 pub(super) async fn announce(db: &mut SqliteConnection, job: &JobId, status: JobStatus) -> Result<()> {
     let Some(event_type) = WebhookEventType::of(status) else { return Ok(()) };
     let event = WebhookEvent::of_end(job, event_type, unix_now());
-    sqlx::query(
+    sqlx::query(concat!(
         "insert into webhook_deliveries (event_id, webhook_id, event_type, job_id, status, created_at, next_attempt_at)
-         select ?1, webhooks.id, ?2, jobs.id, 'pending', ?3, ?3 from jobs join webhooks
+         select ?2, webhooks.id, ?3, jobs.id, 'pending', ?1, ?1 from jobs join webhooks
          where jobs.id = ?4 and disabled_at is null
-             and exists (select 1 from json_each(event_types) where value = ?2)
-             and (jobs.owner is null or jobs.is_shared or jobs.owner = webhooks.owner)
-             and (webhooks.owner is null
-                  or exists (select 1 from api_keys where user = webhooks.owner and revoked_at is null
-                                 and (expires_at is null or expires_at > ?3)))
-         on conflict do nothing",
-    )
+             and exists (select 1 from json_each(event_types) where value = ?3)
+             and (jobs.owner is null or jobs.is_shared or jobs.owner = webhooks.owner) and ",
+        owner_has_a_key!(),
+        " on conflict do nothing"
+    ))
+    .bind(event.created_at)
     .bind(event.id.as_str())
     .bind(word(&event_type))
-    .bind(event.created_at)
     .bind(job.as_str())
     .execute(db)
     .await?;

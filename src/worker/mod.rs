@@ -121,7 +121,7 @@ impl Worker {
 
     /// Looks at everything once. Returns whether anything has changed.
     pub async fn tick(&mut self) -> Result<bool> {
-        self.tick_at(crate::store::unix_now()).await
+        self.look(crate::store::unix_now(), crate::store::unix_now).await
     }
 
     /// The same at a time of the caller's, in Unix seconds.
@@ -129,6 +129,11 @@ impl Worker {
     /// # Errors
     /// The first; it has been logged, and everything else has had its turn nevertheless.
     pub async fn tick_at(&mut self, now: i64) -> Result<bool> {
+        self.look(now, || now).await
+    }
+
+    /// `clock` is asked again where a look that took long must not act as of its beginning.
+    async fn look(&mut self, now: i64, clock: impl Fn() -> i64) -> Result<bool> {
         self.now = now;
         self.free_disk_bytes = self.config.disk.free_bytes();
         let owner = self.owner.clone();
@@ -149,7 +154,7 @@ impl Worker {
         look.note(self.start_jobs(&lease).await);
         look.note(self.remove_deleted_exports().await);
         look.note(self.remove_expired(now).await);
-        look.note(self.tell_webhooks(now).await);
+        look.note(self.tell_webhooks(clock()).await);
         look.note(self.apply_retention(now).await);
         for errand in Errand::ALL {
             look.note(self.start_errands(errand, &lease).await);

@@ -46,7 +46,7 @@ impl Worker {
             }
             let client = self.sending.client.clone();
             self.sending.attempts.spawn(async move {
-                let attempt = attempt(client, due.clone(), now).await;
+                let attempt = attempt(client, due.clone()).await;
                 (due, attempt)
             });
         }
@@ -83,12 +83,13 @@ impl Worker {
     }
 }
 
-/// Makes the request on a thread of its own: one that hangs is in nobody's way, also when the server ends.
-async fn attempt(client: Client, due: DueDelivery, now: i64) -> Attempt {
+/// Makes the request on a thread of its own: one that hangs is in nobody's way, also when the server ends. It is signed as of now, because
+/// whoever takes it refuses what is old.
+async fn attempt(client: Client, due: DueDelivery) -> Attempt {
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("webhook".to_owned()).spawn(move || {
         // Nobody waits for it any more: the server ends.
-        let _ = tell.send(client.send(&due, now));
+        let _ = tell.send(client.send(&due, crate::store::unix_now()));
     });
     match thread {
         Ok(_) => told.await.unwrap_or_else(|_| Attempt::unanswered("the attempt has crashed")),

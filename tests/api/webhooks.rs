@@ -40,6 +40,7 @@ fn a_secret_is_shown_once_and_replaced() {
     assert_ne!(secret(&first), secret(&second));
     let hint = second["signing_secret_hint"].as_str().expect("a hint");
     assert!(secret(&second).ends_with(hint.trim_start_matches("whsec_…")) && hint.chars().count() == 11, "{hint}");
+    assert!(server.post_empty(&format!("{path}/rotate_secret")).ok()["signing_secret"].is_string());
     server.post(&format!("{path}/rotate_secret"), &json!({"keep_old_secret_active_for_24_hours": true})).ok();
     let shown = [
         server.get(&path).ok(),
@@ -65,6 +66,12 @@ fn everything_that_is_wrong_is_said_and_a_host_must_be_allowed() {
     body["event_types"] = json!(["batch.completed"]);
     let refused = server.post(WEBHOOKS, &body);
     assert!(refused.status == 400 && refused.json()["detail"].to_string().contains("fine_tuning.job.succeeded"));
+
+    for url in ["http://hooks.example:80001/x", "http://hooks.example/x?key=1"] {
+        let body = json!({"name": "a\u{202e}b", "url": url, "event_types": ["fine_tuning.job.failed"]});
+        let refused = server.post(WEBHOOKS, &body).error(400, "invalid_value");
+        assert!(refused["errors"].to_string().contains("invalid_url"), "{refused}");
+    }
 
     let (path, webhook) = made(&server);
     for url in ["http://169.254.169.254/latest", "http://hooks.example.evil.net/x", "http://[::1]:8111/v1/files"] {

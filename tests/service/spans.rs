@@ -34,8 +34,9 @@ fn a_request_is_a_span_below_its_clients() {
     let collected = take_one(listener);
     let mut server = Server::start_with(&["--otlp-endpoint", &collector]);
     let trace = "0af7651916cd43dd8448eb211c80319c";
+    // It asks not to be recorded (00), which is not its own to say.
     server
-        .get_with("/v1/files/file-none", "traceparent", &format!("00-{trace}-b7ad6b7169203331-01"))
+        .get_with("/v1/files/file-none", "traceparent", &format!("00-{trace}-b7ad6b7169203331-00"))
         .error(404, "file_not_found");
     // What has not been sent is sent at the end.
     server.terminate();

@@ -49,9 +49,10 @@ const exampleOf = (content) => {
 };
 
 // The command line of an operation, with what an example or a form has filled in.
-const curl = (operation, { path, query = "", body }) => {
+const curl = (operation, { path, query = "", headers = {}, body }) => {
   const words = ["curl"];
   if (operation.security) words.push('-H "Authorization: Bearer $MRPO_KEY"');
+  for (const [name, value] of Object.entries(headers)) words.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (operation.method === "delete" || (operation.method === "post" && body === undefined && !operation.form)) {
     words.push(`-X ${operation.method.toUpperCase()}`);
   }

@@ -34,8 +34,8 @@ const tryForm = (api, operation) => {
     return { path, query: query.size ? `?${query}` : "", headers };
   };
   const show = () => {
-    const { path, query } = target();
-    command.replaceChildren(block(curl(operation, { path, query, body: body?.value }), true));
+    const { path, query, headers } = target();
+    command.replaceChildren(block(curl(operation, { path, query, headers, body: body?.value }), true));
   };
   const send = async (event) => {
     event.preventDefault();

@@ -10,14 +10,14 @@ use crate::{
     },
     http::{
         file_request::{COUNTS_FROM, KEPT_FOR_S, PURPOSES},
-        form, objective_numbers, reference_lists,
+        form, name, objective_numbers,
     },
 };
 
 /// How long a text may be: the schema, the field, fewest and most characters.
 const TEXTS: [(&str, &str, usize, usize); 5] = [
     ("JobRequest", "suffix", 1, JobRequest::MAX_SUFFIX_CHARS),
-    ("ReferenceListRequest", "name", 1, reference_lists::MAX_NAME_CHARS),
+    ("ReferenceListRequest", "name", 1, name::MAX_CHARS),
     ("SpoRequest", "dimension", 1, ExtraField::MAX_DIMENSION_CHARS),
     ("ModelRequest", "source", 1, ModelSource::MAX_BYTES),
     ("UploadRequest", "filename", 1, form::MAX_NAME_CHARS),

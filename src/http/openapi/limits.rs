@@ -10,8 +10,8 @@ use crate::{
     },
     http::{
         access::MAX_KEY_BYTES, event_stream, extract, file_request, files::MAX_FILES, form, form_body,
-        metrics::MAX_STEPS, objective_numbers, observe::MAX_REQUEST_ID_BYTES, paging::MAX_PAGE, previews, queue,
-        reference_lists, replay, serve, stream_tokens,
+        metrics::MAX_STEPS, name, objective_numbers, observe::MAX_REQUEST_ID_BYTES, paging::MAX_PAGE, previews, queue,
+        replay, serve, stream_tokens,
     },
     store::KeptReply,
 };
@@ -74,7 +74,7 @@ fn of_jobs() -> [Row; 12] {
         ("retention_days", Retention::MAX_DAYS.into(), "days", "a job's `keep_days`"),
         ("webhooks", Webhook::MAX_PER_OWNER, "webhooks", "of one person"),
         ("references", MAX_REFERENCES as u64, "models", "references of a job or a list"),
-        ("reference_list_name", reference_lists::MAX_NAME_CHARS as u64, "characters", "a list's name"),
+        ("reference_list_name", name::MAX_CHARS as u64, "characters", "a list's name"),
         ("losses", Losses::MAX as u64, "losses", "losses that are added up"),
         ("earlier_rounds", SpoSettings::MAX_EARLIER as u64, "models", "earlier rounds of `spo`"),
         ("objective_pairs", objective_numbers::MAX_PAIRS as u64, "pairs", "pairs of `POST /v1/objectives/evaluate`"),
