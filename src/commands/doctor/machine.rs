@@ -27,7 +27,7 @@ pub(super) fn config(args: ServeArgs, report: &mut Report) -> Option<ServeConfig
             return None;
         }
     };
-    report.ok("config", format!("valid; listens on {}, {} slots", config.listen, config.api.queue.n_slots));
+    report.ok("config", format!("valid; listens on {}, slots: {}", config.listen, config.api.queue.n_slots));
     if let Some((certificate, key)) = &config.tls {
         match http::tls(certificate, key) {
             Ok(_) => expiry(certificate, report),
